@@ -1,0 +1,40 @@
+# Two commands do everything, each setting up .venv by itself: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-all check format seedling clean
+
+setup: $(READY)
+
+# Versions are those of constraints.txt, which were tested together; pyproject.toml has the ranges.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/graft demo
+
+test: setup
+	$(BIN)/pytest -m 'not slow'
+
+test-all: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_layers.py
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Grows the model that ships with the package again, from nothing; deterministic, under 30 minutes on 2 cores.
+seedling: setup
+	$(BIN)/python scripts/grow_seedling.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,74 @@
+"""The adapters on one base model, each in a slot, and the switch that says which part of a stream each one runs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from graft.adapters.contract import Adapter, GraftedLinear, Switch
+from graft.adapters.targets import linear_layers
+from graft.records import Route
+
+
+class Bank:
+    """Holds a model with its adapters. The model's own forward is the base's, bit for bit, unless a route is set."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.adapters: dict[int, Adapter] = {}
+        self._switch = Switch()
+        model.requires_grad_(False)
+
+    def add(self, adapter: Adapter) -> int:
+        """Graft `adapter` onto the model; returns its slot."""
+        slot = max(self.adapters, default=-1) + 1
+        for name, graft in adapter.grafts.items():
+            layer = self._wrapped(name)
+            layer.grafts[str(slot)] = graft.to(layer.weight.device)
+        self.adapters[slot] = adapter
+        adapter.train(False)
+        return slot
+
+    @contextmanager
+    def routed(self, routes: Sequence[Route]) -> Iterator[None]:
+        """Within this block the stream runs through the adapters of `routes`, which cover it without gaps."""
+        before, self._switch.routes = self._switch.routes, list(routes)
+        try:
+            yield
+        finally:
+            self._switch.routes = before
+
+    def merge(self, slot: int) -> PreTrainedModel:
+        """Fold the adapter of `slot` into the base's weights and take every graft off; the bank is empty after it.
+
+        The sum is made in float32 and stored in the base's dtype.
+        """
+        adapter = self.adapters[slot]
+        for name in list(linear_layers(self.model)):
+            layer = self.model.get_submodule(name)
+            if not isinstance(layer, GraftedLinear):
+                continue
+            if (graft := adapter.grafts.get(name)) is not None:
+                weight, bias = graft.merged(layer.base.weight, layer.base.bias)
+                with torch.no_grad():
+                    layer.base.weight.copy_(weight)
+                    if bias is not None:
+                        layer.base.bias.copy_(bias)
+            self._put(name, layer.base)
+        self.adapters.clear()
+        return self.model
+
+    def _wrapped(self, name: str) -> GraftedLinear:
+        layer = self.model.get_submodule(name)
+        if isinstance(layer, GraftedLinear):
+            return layer
+        assert isinstance(layer, nn.Linear)
+        wrapped = GraftedLinear(layer, self._switch)
+        self._put(name, wrapped)
+        return wrapped
+
+    def _put(self, name: str, module: nn.Module) -> None:
+        parent, _, leaf = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), leaf, module)

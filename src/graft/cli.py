@@ -1,0 +1,211 @@
+"""The command `graft`: its verbs and flags. The work is in `graft.commands`.
+
+Exit codes: 0 done; 2 bad input or settings; 3 a proof failed, nothing was handed over; 130 interrupted.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from graft.config import build_config, flatten_settings, parse_settings, read_config, setting_names
+from graft.errors import ConfigError, GraftError
+
+# The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Fine-tune LLaMA-class models with adapters, with proof.",
+    epilog="Exit codes: 0 done; 2 bad input or settings; 3 a proof failed; 130 interrupted.",
+)
+
+Model = Annotated[str | None, typer.Option("--model", help="Hugging Face folder, hub id, or seedling.")]
+Data = Annotated[str | None, typer.Option("--data", help="JSON or JSONL file of rows.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; a free one under runs/ unless given.")]
+AdapterPath = Annotated[str | None, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")]
+Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+
+
+@app.command(epilog="Example: graft demo")
+def demo(out: Out = None, json: Json = False) -> None:
+    """The main job on what the package ships: check, plan, train, evaluate, merge, prove, report."""
+    from graft.commands import console
+    from graft.commands.demo import demo as run
+
+    result = run(out or _free("demo"), subscribers=[console.ProgressDisplay()], say=console.say)
+    if json:
+        return console.print_json(result.as_json())
+    console.print_scores(result.evaluation.candidates)
+    print(f"report: {result.evaluation.report}")
+    return None
+
+
+@app.command(
+    epilog="Settings for --set and --config: " + ", ".join(setting_names()) + ". "
+    "Example: graft train --model seedling --data rows.json --out runs/first --set lora.r=8"
+)
+def train(
+    model: Model = None,
+    data: Data = None,
+    out: Out = None,
+    method: Annotated[str | None, typer.Option("--method", help="How the base is adapted.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Train an adapter on rows of data."""
+    given = _given({"model.path": model, "data.path": data, "method": method}, config, settings)
+    resolved = build_config(given)
+    if resume and out is None:
+        raise ConfigError("--resume needs the run to go on with", fix="name its folder with --out")
+    from graft.commands import console
+    from graft.commands.train import outlook
+    from graft.commands.train import train as run
+
+    if dry_run:
+        plan = outlook(resolved)
+        if json:
+            return console.print_json(plan.as_json())
+        for name, value in plan.as_json().items():
+            print(f"{name.replace('_', ' ')}: {value}")
+        return None
+    name = Path(resolved.data.path).stem or "run"
+    result = run(resolved, out or _free(name), resume=resume, subscribers=[console.ProgressDisplay()], say=console.say)
+    if json:
+        return console.print_json(result.as_json())
+    if result.first_eval_loss is not None:
+        print(f"held-out loss: {result.first_eval_loss:.4f} -> {result.last_eval_loss:.4f}")
+    print(f"adapter: {result.adapter} ({result.steps} steps, {result.seconds:.0f} s)")
+    return None
+
+
+@app.command(name="eval", epilog="Example: graft eval --adapter runs/first --merged merged")
+def evaluate(
+    model: Model = None,
+    data: Data = None,
+    adapter: AdapterPath = None,
+    merged: Annotated[str | None, typer.Option("--merged", help="Folder of a merged model.")] = None,
+    base: Annotated[bool, typer.Option("--base/--no-base", help="Score the base as well.")] = True,
+    out: Annotated[Path | None, typer.Option("--out", help="Where the report goes (an .html file).")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    max_new_tokens: Tokens = 256,
+    json: Json = False,
+) -> None:
+    """Score base, adapter and merged model on held-out rows: those of the adapter's run, or all of --data."""
+    given = _given({"model.path": model, "data.path": data}, config, settings)
+    build_config(given)
+    from graft.commands import console
+    from graft.commands.eval import evaluate as run
+
+    report = out or _free("eval", suffix=".html")
+    result = run(given, report=report, base=base, adapter=adapter, merged=merged, max_new_tokens=max_new_tokens)
+    if json:
+        return console.print_json(result.as_json())
+    console.print_scores(result.candidates)
+    print(f"report: {result.report}")
+    return None
+
+
+@app.command(epilog="Example: graft merge --adapter runs/first --out merged")
+def merge(
+    adapter: Annotated[str, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the merged model to.")],
+    model: Model = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Merge an adapter into its base; handed over only if it answers as base and adapter did."""
+    given = _given({"model.path": model}, config, settings)
+    build_config(given)
+    from graft.commands import console
+    from graft.commands.merge import merge as run
+
+    result = run(adapter, out, settings=given)
+    if json:
+        return console.print_json(result.as_json())
+    print(f"proof: {result.proof}\nmerged: {result.merged}")
+    return None
+
+
+@app.command(epilog="Example: graft chat --adapter runs/first")
+def chat(
+    model: Model = None,
+    adapter: AdapterPath = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="Answer this and leave; else talk.")] = None,
+    input: Annotated[str, typer.Option("--input", help="Material that goes with --prompt.")] = "",
+    temperature: Annotated[float, typer.Option("--temperature", help="0 takes the most likely token.")] = 0.0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Share of probability kept, in (0, 1].")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="Tokens kept; 0 for all.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same answer.")] = 0,
+    max_new_tokens: Tokens = 256,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Talk to a model in the terminal. `stop` leaves, `clear` wipes the screen."""
+    given = _given({"model.path": model}, config, settings)
+    build_config(given)
+    from graft.commands import console
+    from graft.commands.chat import converse, load
+    from graft.infer import Sampling
+
+    if json and prompt is None:
+        raise ConfigError("--json needs one question", fix="give it with --prompt")
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    assistant = load(adapter=adapter, settings=given)
+    if prompt is None:
+        return converse(assistant, sys.stdin, sys.stdout, sampling=sampling, max_new_tokens=max_new_tokens)
+    pieces = assistant.stream(prompt, input, sampling=sampling, max_new_tokens=max_new_tokens)
+    if json:
+        return console.print_json({"answer": "".join(pieces)})
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return None
+
+
+def main() -> None:
+    """Run a verb; errors that a user can mend are said in one message, without a traceback."""
+    try:
+        app()
+    except GraftError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"graft: {message}", file=sys.stderr)
+    if "--json" in sys.argv:
+        from graft.commands.console import print_json
+
+        print_json({"error": message, "exit_code": code})
+    sys.exit(code)
+
+
+def _given(flags: dict[str, Any], config: Path | None, settings: list[str] | None) -> dict[str, Any]:
+    """Settings that the user gave: a file's, then flags over them, then `--set` over all."""
+    given = flatten_settings(read_config(config)) if config else {}
+    given.update({name: value for name, value in flags.items() if value is not None})
+    given.update(parse_settings(settings or []))
+    return given
+
+
+def _free(name: str, suffix: str = "") -> Path:
+    """The first of runs/NAME, runs/NAME-2, ... that is not there yet."""
+    path, number = Path("runs") / f"{name}{suffix}", 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}{suffix}"
+    return path

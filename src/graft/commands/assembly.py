@@ -1,0 +1,163 @@
+"""What several verbs build alike: the base, the data, the adapter on the base."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.adapters import Bank, Provenance, load_adapter, read_provenance
+from graft.config import Config, DataConfig, ModelConfig, build_config
+from graft.data import (
+    Split,
+    Template,
+    encode_all,
+    encode_conversation,
+    encode_prompt,
+    load_template,
+    read_conversations,
+    read_rows,
+    split,
+    template_of,
+)
+from graft.errors import AdapterError, DataError
+from graft.evaluate import Question
+from graft.forest import attach
+from graft.model import Base, Tokenizer, load_base, load_tokenizer
+from graft.records import Conversation, TokenSequence
+from graft.runtime import pick_device
+from graft.seedling import seedling_path
+
+SEEDLING = "seedling"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A run's data, encoded.
+
+    Args:
+        notes: what was left out or cut, for people.
+    """
+
+    train: list[TokenSequence]
+    held_out: list[TokenSequence]
+    notes: list[str]
+
+
+def model_folder(path: str) -> str:
+    """Where the model named `path` is: `seedling` is the one that ships with Graft."""
+    return str(seedling_path()) if path == SEEDLING else path
+
+
+def open_base(settings: ModelConfig) -> Base:
+    """The base, attending over forests."""
+    base = load_base(model_folder(settings.path), dtype=settings.dtype, device=pick_device())
+    attach(base.model)
+    return base
+
+
+def open_tokenizer(settings: ModelConfig) -> Tokenizer:
+    return load_tokenizer(model_folder(settings.path))
+
+
+def stop_ids(base: Base) -> list[int]:
+    """Tokens that end an answer: the end token that training teaches, and those that the model's own files name."""
+    named: Any = getattr(base.model.generation_config, "eos_token_id", None)
+    listed = named if isinstance(named, list) else [] if named is None else [named]
+    return sorted({base.tokenizer.eos_id, *listed})
+
+
+def split_conversations(settings: DataConfig) -> Split[Conversation]:
+    """The rows of the data file, those to measure on apart."""
+    conversations = read_conversations(read_rows(settings.path), settings.format)
+    return split(conversations, held_out=settings.held_out, seed=settings.seed)
+
+
+def encode_samples(
+    parts: Split[Conversation], settings: DataConfig, template: Template, tokenizer: Tokenizer
+) -> Samples:
+    """Both parts as token sequences, with what did not fit said."""
+    train = encode_all(parts.train, template, tokenizer, cutoff=settings.cutoff, too_long=settings.too_long)
+    notes = [f"training: {train.report()}"] if train.too_long else []
+    held_out: list[TokenSequence] = []
+    if parts.held_out:
+        encoded = encode_all(parts.held_out, template, tokenizer, cutoff=settings.cutoff, too_long=settings.too_long)
+        notes += [f"held out: {encoded.report()}"] if encoded.too_long else []
+        held_out = encoded.sequences
+    return Samples(train.sequences, held_out, notes)
+
+
+def questions_of(
+    conversations: Sequence[Conversation], settings: DataConfig, template: Template, tokenizer: Tokenizer
+) -> list[Question]:
+    """The rows to measure on: every one whose prompt and answer fit the cutoff.
+
+    Raises:
+        DataError: none does.
+    """
+    questions = []
+    for conversation in conversations:
+        user, answer = conversation.messages[0], conversation.messages[-1]
+        sample = encode_conversation(conversation, template, tokenizer)
+        if len(sample) <= settings.cutoff:
+            asked = f"{user.content}\n{user.context}".strip()
+            questions.append(Question(asked, answer.content, encode_prompt(user, template, tokenizer), sample))
+    if not questions:
+        raise DataError(f"no row to measure on fits data.cutoff {settings.cutoff}", fix="raise data.cutoff")
+    return questions
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A base, with an adapter or without, and the template that it answers to.
+
+    Args:
+        slot: of the adapter in the bank; None where there is none. The base itself always answers at None.
+    """
+
+    base: Base
+    bank: Bank
+    slot: int | None
+    template: Template
+    provenance: Provenance
+
+
+def open_answerer(model: ModelConfig, adapter: Path | None = None, *, template: str | None = None) -> Answerer:
+    """Load a base, and an adapter onto it.
+
+    Args:
+        template: to use instead of the one stored with the adapter or the merged model.
+    """
+    base = open_base(model)
+    bank = Bank(base.model)
+    slot = None
+    provenance = read_provenance(adapter or Path(model_folder(model.path)))
+    if adapter:
+        slot = bank.add(load_adapter(adapter, base.model, base_fingerprint=base.fingerprint))
+    if template is not None or provenance is None:
+        words = load_template(template or Config().data.template)
+        provenance = Provenance(model.path, base.fingerprint, words.content())
+    return Answerer(base, bank, slot, template_of(provenance.template, "stored with the adapter"), provenance)
+
+
+def adapter_folder(path: str) -> Path:
+    """The adapter's folder, given itself or the run that made it."""
+    folder = Path(path)
+    inner = folder / "adapter"
+    if not (folder / "adapter_config.json").exists() and (inner / "adapter_config.json").exists():
+        return inner
+    if not folder.is_dir():
+        raise AdapterError(f"there is no folder {path}", fix="give a run's folder, or the adapter/ in it")
+    return folder
+
+
+def base_of(adapter: Path, settings: Mapping[str, Any]) -> ModelConfig:
+    """The base to use with `adapter`: the one in `settings`, or the one that the adapter names.
+
+    Raises:
+        AdapterError: neither names one.
+    """
+    provenance = read_provenance(adapter)
+    if provenance is None and "model.path" not in settings:
+        raise AdapterError(f"{adapter} does not say on which base it was trained", fix="give the base with --model")
+    named = {"model.path": provenance.base_path} if provenance else {}
+    return build_config(named, settings).model

@@ -1,0 +1,85 @@
+"""What a person sees while a verb works, and the one JSON object that a machine reads."""
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from graft.evaluate import Score
+from graft.report import COLUMNS, cells
+from graft.train import Event, Saved, Started, Stepped
+
+_LINES = 20  # progress lines of a whole run where the output is no terminal
+
+people = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line for people. It goes to standard error; standard output carries results alone."""
+    people.print(text, markup=False)
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """The last line of standard output, for machines."""
+    print(json.dumps(result, ensure_ascii=False), flush=True)
+
+
+def print_scores(scores: Mapping[str, Score]) -> None:
+    """The candidates side by side."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for name, figures in scores.items():
+        table.add_row(name, *cells(figures.as_json()))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
+
+
+class ProgressDisplay:
+    """Rate, loss, learning rate and time left: a live bar on a terminal, some lines elsewhere."""
+
+    def __init__(self) -> None:
+        columns = ("{task.description}", "{task.fields[figures]}")
+        self._bar = Progress(
+            TextColumn(columns[0]), BarColumn(), MofNCompleteColumn(), TextColumn(columns[1]), TimeRemainingColumn(),
+            console=people,
+        )  # fmt: skip
+        self._task = self._bar.add_task("training", total=None, figures="")
+        self._total = 0
+        self._began: tuple[int, float] | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._start(event)
+        elif isinstance(event, Stepped):
+            self._step(event)
+        elif isinstance(event, Saved) and not people.is_terminal:
+            say(f"step {event.step}: checkpoint {event.folder}")
+
+    def _start(self, event: Started) -> None:
+        self._total = event.total_steps
+        if event.held_out_loss is not None:
+            say(f"held-out loss before training: {event.held_out_loss:.4f}")
+        if people.is_terminal:
+            self._bar.update(self._task, total=event.total_steps, completed=event.step)
+            self._bar.start()
+
+    def _step(self, event: Stepped) -> None:
+        first_step, first_time = self._began or (event.step, event.time)
+        self._began = (first_step, first_time)
+        seconds = event.time - first_time
+        rate = (event.step - first_step) / seconds if seconds else 0.0
+        figures = f"loss {event.loss:.4f}  lr {event.lr:.2e}  {rate:.2f} steps/s"
+        if event.held_out_loss is not None:
+            figures += f"  held-out loss {event.held_out_loss:.4f}"
+        if people.is_terminal:
+            self._bar.update(self._task, completed=event.step, figures=figures)
+            if event.step == self._total:
+                self._bar.stop()
+        elif event.step % max(1, self._total // _LINES) == 0 or event.step == self._total:
+            left = (self._total - event.step) / rate if rate else 0.0
+            say(f"step {event.step}/{self._total}  {figures}  {left:.0f} s left")

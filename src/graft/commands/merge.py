@@ -1,0 +1,79 @@
+"""`graft merge`: the adapter into its base, handed over only if the result answers as base and adapter did."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.adapters.storage import write_provenance
+from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, stop_ids
+from graft.config import ModelConfig, flatten_settings
+from graft.data import encode_prompt
+from graft.errors import ProofError, RunError
+from graft.evaluate import Conformance, Testimony, compare, interrogate
+from graft.model import save_base
+from graft.records import Message
+from graft.staging import staged
+
+# What the proof asks unless it is given prompts: both languages, sums, code, a long and an odd one.
+_PROBES = (
+    ("Name three primary colours.", ""),
+    ("What is 12 + 30?", ""),
+    ("Translate into French.", "Good morning, how are you today?"),
+    ("列出三种水果。", ""),
+    ("用一句话总结下面的内容。", "春天来了，河边的柳树发芽了，孩子们在草地上放风筝。"),
+    ("Write a Python function that reverses a string.", ""),
+    ("Tell a short story about a fox and a river, with a beginning, a middle and an end.", ""),
+    ("Repeat exactly.", "  {a: [1, 2]}\n\t🦊 ½ Ωμέγα"),
+)
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """The merged model's folder, and how it compares with base and adapter."""
+
+    merged: str
+    proof: Conformance
+
+    def as_json(self) -> dict[str, Any]:
+        return {"merged": self.merged, "proof": {**asdict(self.proof), "holds": self.proof.holds}}
+
+
+def merge(adapter: str, out: Path, *, settings: Mapping[str, Any] | None = None) -> MergeResult:
+    """Merge the adapter in a folder (its own, or its run's) into its base and write the model to `out`.
+
+    Args:
+        settings: `model.path` and `model.dtype` where they are to be other than in the adapter's run.
+
+    Raises:
+        ProofError: the merged model, read from the disk again, answers otherwise; nothing is left in `out`.
+        GraftError: adapter or base cannot be used, or `out` is in use.
+    """
+    folder = adapter_folder(adapter)
+    if out.exists():
+        raise RunError(f"{out} is in use", fix="give another --out")
+    answerer = open_answerer(base_of(folder, flatten_settings(settings or {})), folder)
+    messages = [Message("user", content, trained=False, context=context) for content, context in _PROBES]
+    probes = [encode_prompt(message, answerer.template, answerer.base.tokenizer) for message in messages]
+    return merge_answerer(answerer, out, probes)
+
+
+def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]]) -> MergeResult:
+    """Merge what is loaded. The answerer is the merged model afterwards, in memory as on disk."""
+    assert answerer.slot is not None
+    expected = interrogate(answerer.bank, answerer.slot, probes, stop_ids(answerer.base))
+    merged = answerer.bank.merge(answerer.slot)
+    with staged(out) as folder:
+        save_base(merged, answerer.base.tokenizer, folder)
+        write_provenance(folder, answerer.provenance)
+        proof = _prove(folder, expected, probes, str(merged.dtype).removeprefix("torch."))
+        if not proof.holds:
+            raise ProofError(f"the merged model does not answer as the adapter did: {proof}", fix="serve the adapter")
+    return MergeResult(str(out), proof)
+
+
+def _prove(folder: Path, expected: Testimony, probes: Sequence[Sequence[int]], dtype: Any) -> Conformance:
+    """Read the merged model from the disk, as whoever gets it will, and hold it against what the adapter said."""
+    merged = open_answerer(ModelConfig(path=str(folder), dtype=dtype))
+    found = interrogate(merged.bank, None, probes, stop_ids(merged.base), led_along=expected.answers)
+    return compare(expected, found, merged.base.model.dtype)

@@ -1,0 +1,259 @@
+"""`graft train`: rows and a base to an adapter, in a run's folder."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from graft.adapters import METHODS, Adapter, Bank, Provenance, save_adapter
+from graft.commands.assembly import (
+    Samples,
+    encode_samples,
+    open_base,
+    open_tokenizer,
+    split_conversations,
+)
+from graft.config import Config, dump_config
+from graft.data import Template, load_template
+from graft.errors import RunError
+from graft.evaluate import held_out_loss
+from graft.forest import plant_batch
+from graft.model import Base
+from graft.report import model_card, write_report
+from graft.runtime import environment, seed_everything
+from graft.staging import sha256, staged
+from graft.train import (
+    Batches,
+    Checkpoints,
+    Event,
+    MetricsFile,
+    Started,
+    State,
+    Stepped,
+    Subscriber,
+    Training,
+    build_optimizer,
+    learning_rate,
+    read_metrics,
+    restore,
+)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave. Losses are held-out ones in nats, None where nothing is held out."""
+
+    adapter: str
+    steps: int
+    first_eval_loss: float | None
+    last_eval_loss: float | None
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run would do (`--dry-run`)."""
+
+    rows: int
+    held_out: int
+    steps: int
+    tokens_logical: int
+    tokens_executed: int
+    tokens_trained: int
+    trained_parameters: int
+    notes: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def train(
+    config: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    subscribers: Sequence[Subscriber] = (),
+    say: Say = lambda _: None,
+) -> TrainResult:
+    """Train an adapter and leave it in `out/adapter`, with all that the run was made of.
+
+    Args:
+        resume: go on from the newest whole checkpoint in `out`.
+        subscribers: are told of every step.
+        say: is given what people should know.
+
+    Raises:
+        GraftError: settings, data or model do not do; nothing is written then.
+    """
+    began = time.perf_counter()
+    _check_out(config, out, resume)
+    samples, template = _read_samples(config)
+    for note in samples.notes:
+        say(note)
+    seed_everything(config.train.seed)
+    base = open_base(config.model)
+    bank = Bank(base.model)
+    slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
+    provenance = Provenance(config.model.path, base.fingerprint, template.content())
+    losses = _Losses()
+    checkpoints = Checkpoints(out / "checkpoints", keep=config.checkpoint.keep)
+
+    def save(step: int) -> Path:
+        state = State(step, losses.first)
+        return checkpoints.save(state, bank.adapters[slot], training.optimizer, base.model, provenance)
+
+    training = _assemble(config, bank, slot, samples, save)
+    done = 0
+    if resume:
+        done = _resume(checkpoints, bank.adapters[slot], training, losses, say)
+    else:
+        _open_run(config, out)
+    training.subscribers = [MetricsFile(out / "metrics.jsonl", step=done), losses, *subscribers]
+    training.run(done=done)
+    return _finish(config, out, base, bank.adapters[slot], provenance, losses, began)
+
+
+def outlook(config: Config) -> Outlook:
+    """What `train` would do with `config`, without doing it: the data are read and laid out, the model is loaded."""
+    samples, _ = _read_samples(config)
+    base = open_base(config.model)
+    adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
+    batches = _batches(config, samples)
+    forests = [
+        forest
+        for step in range(1, min(batches.total_steps, batches.steps_per_epoch) + 1)
+        for forest in plant_batch(
+            batches.of_step(step), max_tokens=config.train.max_tokens, share=not config.lora.lora_dropout
+        )
+    ]
+    return Outlook(
+        rows=len(samples.train),
+        held_out=len(samples.held_out),
+        steps=batches.total_steps,
+        tokens_logical=sum(forest.logical_tokens for forest in forests),
+        tokens_executed=sum(len(forest) for forest in forests),
+        tokens_trained=sum(forest.trained_tokens for forest in forests),
+        trained_parameters=adapter.trained_parameters,
+        notes=samples.notes,
+    )
+
+
+class _Losses:
+    """The first and the last held-out loss of a run."""
+
+    def __init__(self) -> None:
+        self.first: float | None = None
+        self.last: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started) and event.held_out_loss is not None:
+            self.first = event.held_out_loss
+        if isinstance(event, Stepped) and event.held_out_loss is not None:
+            self.last = event.held_out_loss
+
+
+def _read_samples(config: Config) -> tuple[Samples, Template]:
+    template = load_template(config.data.template)
+    parts = split_conversations(config.data)
+    tokenizer = open_tokenizer(config.model)
+    return encode_samples(parts, config.data, template, tokenizer), template
+
+
+def _batches(config: Config, samples: Samples) -> Batches:
+    return Batches(
+        samples.train,
+        global_batch=config.train.global_batch,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+        seed=config.train.seed,
+    )
+
+
+def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Callable[[int], Path]) -> Training:
+    settings = config.train
+    batches = _batches(config, samples)
+
+    def evaluate() -> float:
+        return held_out_loss(bank, slot, samples.held_out, max_tokens=settings.max_tokens)
+
+    return Training(
+        bank=bank,
+        slot=slot,
+        batches=batches,
+        optimizer=build_optimizer(list(bank.adapters[slot].named_parameters()), settings),
+        rate=lambda step: learning_rate(step, batches.total_steps, settings),
+        max_tokens=settings.max_tokens,
+        max_grad_norm=settings.max_grad_norm,
+        share=not config.lora.lora_dropout,
+        seed=settings.seed,
+        evaluate=evaluate if samples.held_out else None,
+        eval_every=settings.eval_every,
+        save=save,
+        save_every=config.checkpoint.every,
+    )
+
+
+def _check_out(config: Config, out: Path, resume: bool) -> None:
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunError(f"{out} is in use", fix="give another --out, or go on with that run with --resume")
+        return
+    if not (out / "config.yaml").exists():
+        raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
+    if (out / "config.yaml").read_text(encoding="utf-8") != dump_config(config):
+        raise RunError(f"the settings are not those of the run in {out}", fix=f"compare with {out / 'config.yaml'}")
+    if json.loads((out / "data.json").read_text())["sha256"] != sha256(Path(config.data.path)):
+        raise RunError(f"{config.data.path} is not the file that the run in {out} began with", fix="restore it")
+
+
+def _open_run(config: Config, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    (out / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
+    data = {"path": config.data.path, "sha256": sha256(Path(config.data.path))}
+    (out / "data.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _resume(checkpoints: Checkpoints, adapter: Adapter, training: Training, losses: _Losses, say: Say) -> int:
+    folder, faults = checkpoints.newest()
+    for fault in faults:
+        say(f"a broken checkpoint is passed over: {fault}")
+    if folder is None:
+        say("there is no whole checkpoint: the run begins anew")
+        return 0
+    state = restore(folder, adapter, training.optimizer)
+    losses.first = state.first_held_out_loss
+    say(f"going on after step {state.step}")
+    return state.step
+
+
+def _finish(
+    config: Config, out: Path, base: Base, adapter: Adapter, provenance: Provenance, losses: _Losses, began: float
+) -> TrainResult:
+    steps = read_metrics(out / "metrics.jsonl")
+    with staged(out / "adapter", replace=True) as folder:
+        save_adapter(folder, adapter, base.model, provenance)
+        card = model_card(config, adapter.trained_parameters, losses.first, losses.last)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    write_report(
+        out / "report.html",
+        title=f"Run {out.name}",
+        steps=steps,
+        first_loss=losses.first,
+        settings=dump_config(config),
+        facts={"adapter": str(out / "adapter"), "trained parameters": f"{adapter.trained_parameters:,}"},
+    )
+    return TrainResult(
+        adapter=str(out / "adapter"),
+        steps=steps[-1]["step"],
+        first_eval_loss=losses.first,
+        last_eval_loss=losses.last,
+        seconds=time.perf_counter() - began,
+    )

@@ -1,0 +1,221 @@
+"""The one tree of settings. A YAML file, `--set a.b=c`, the short flags and the Python API all write to it.
+
+A setting exists only if something reads it; `tests/test_config.py` walks the tree and proves it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from graft.errors import ConfigError, nearest
+
+DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _names(value: object) -> object:
+    """`a,b` on a command line is the list [a, b]; "all-linear" stays a word."""
+    if isinstance(value, str) and value != "all-linear":
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return value
+
+
+class ModelConfig(_Section):
+    path: str = "seedling"
+    """A local Hugging Face folder, a hub id, or `seedling`, the model that ships with Graft and needs no download."""
+    dtype: DtypeName = "auto"
+    """Of the base's weights. auto: float32 on a CPU up to 1e9 parameters (exact, and no slower there), else as stored.
+    The adapter is always float32."""
+
+
+class DataConfig(_Section):
+    path: str = ""
+    """A JSON or JSONL file of rows."""
+    format: str = "auto"
+    """How a row becomes a conversation. auto: recognised by its keys."""
+    template: str = "alpaca"
+    """A template that ships with Graft, or the path of a template file. Stored with the adapter, and used wherever
+    that is."""
+    cutoff: int = Field(1024, gt=1)
+    """Tokens in one sample, its prompt included. 1024 holds nearly all of Alpaca, and one sample fits any GPU."""
+    too_long: Literal["drop", "cut", "error"] = "drop"
+    """What becomes of samples longer than the cutoff. drop: left out and reported, as half an answer teaches to stop
+    in the middle."""
+    held_out: float = Field(0.05, ge=0)
+    """Rows kept from training to measure on: a share below 1, or a count. 0.05: enough to see the loss move, cheap."""
+    seed: int = 42
+    """Of the split. Apart from train.seed, so that runs with other seeds are measured on the same rows."""
+
+    @model_validator(mode="after")
+    def _count_is_whole(self) -> "DataConfig":
+        if self.held_out >= 1 and self.held_out != int(self.held_out):
+            raise ValueError(f"held_out {self.held_out} is neither a share below 1 nor a whole count")
+        return self
+
+
+class LoraConfig(_Section):
+    """LoRA (Hu et al. 2021, arXiv 2106.09685)."""
+
+    r: int = Field(16, gt=0)
+    """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
+    lora_alpha: float = Field(32, gt=0)
+    """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
+    target_modules: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_names)] = "all-linear"
+    """Linear layers by name or end of name; all-linear: every one but the output head. All matters more than rank."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases of the base train as well. none: there are none in Llama."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r) (arXiv 2312.03732): for ranks above 64."""
+
+
+class TrainConfig(_Section):
+    learning_rate: float = Field(3e-4, gt=0)
+    """Peak. 3e-4 suits LoRA on 7B models; smaller models take more."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """After the warm-up. cosine and linear end at 0, where the loss is lowest."""
+    warmup_steps: int = Field(10, ge=0)
+    """Steps over which the rate rises; no more than a tenth of the run is used."""
+    weight_decay: float = Field(0.0, ge=0)
+    """On matrices only. 0: an adapter of few parameters hardly overfits by their size."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this L2 norm; 0 leaves them. 1 keeps one odd row from throwing the run off."""
+    global_batch: int = Field(32, gt=0)
+    """Samples per optimizer step. 32: small enough for a thousand rows to give a hundred steps."""
+    max_tokens: int = Field(4096, gt=1)
+    """Stream tokens per forest, which bounds memory; the longest sample must fit. The update does not depend on it."""
+    epochs: int = Field(3, gt=0)
+    """Passes over the rows. 3, as Alpaca."""
+    max_steps: int = Field(0, ge=0)
+    """Optimizer steps at most; 0 for no bound but the epochs."""
+    eval_every: int = Field(50, ge=0)
+    """Steps between measurements of the held-out loss; 0 measures before the first and after the last step only."""
+    seed: int = 42
+    """Of the adapter's beginning, the order of rows and dropout."""
+
+
+class CheckpointConfig(_Section):
+    every: int = Field(100, ge=0)
+    """Steps between checkpoints; 0 for none but the result."""
+    keep: int = Field(3, gt=0)
+    """Newest checkpoints kept."""
+
+
+class Config(_Section):
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    method: Literal["lora"] = "lora"
+    """How the base is adapted."""
+    lora: LoraConfig = LoraConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+
+def setting_names() -> list[str]:
+    """Every setting, dotted: `lora.r`."""
+    names = []
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += [f"{name}.{inner}" for inner in field.annotation.model_fields]
+        else:
+            names.append(name)
+    return names
+
+
+def build_config(*layers: Mapping[str, Any]) -> Config:
+    """One configuration of several layers of settings, later ones over earlier. Keys may be nested, dotted, or both.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest is named) or a value does not fit.
+    """
+    flat: dict[str, Any] = {}
+    for layer in layers:
+        flat.update(flatten_settings(layer))
+    known = setting_names()
+    for name in flat:
+        if name not in known:
+            raise ConfigError(f"unknown setting `{name}`", fix=_suggestion(name, known))
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, leaf = name.split(".")
+        node = tree
+        for section in sections:
+            node = node.setdefault(section, {})
+        node[leaf] = value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_complaint(e) for e in error.errors()), fix="see `graft train --help`") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file.
+
+    Raises:
+        ConfigError: there is no such file, or it is not a mapping in YAML.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}", fix="check --config") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no settings", fix="write them as `train: {epochs: 3}`")
+    return content
+
+
+def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
+    """Settings from `a.b=c` texts; values are read as YAML."""
+    settings = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"`--set {assignment}` is not of the form name=value", fix="e.g. --set lora.r=8")
+        try:
+            settings[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            settings[name.strip()] = text
+    return settings
+
+
+def dump_config(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def flatten_settings(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested or dotted settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in layer.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten_settings(value, f"{name}."))
+        elif value is None and name in Config.model_fields and name != "method":
+            continue  # a section that the file names and leaves empty
+        else:
+            flat[name] = value
+    return flat
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    by_leaf = {full.rsplit(".", 1)[-1]: full for full in known}
+    match = nearest(name, known) or by_leaf.get(nearest(name.rsplit(".", 1)[-1], by_leaf), "")
+    return f"did you mean `{match}`?" if match else f"the settings are {', '.join(known)}"
+
+
+def _complaint(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"] if part not in ("list[str]", "literal['all-linear']"))
+    message = error["msg"].removeprefix("Value error, ")
+    given = error["input"]
+    shown = f" (given: {given!r})" if where and not isinstance(given, dict) else ""
+    return f"{where}: {message}{shown}" if where else message

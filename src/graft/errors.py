@@ -1,0 +1,60 @@
+"""Errors that a user can act on: what, where, why, and the way out.
+
+Every error that bad input can cause is a `GraftError`; the command line prints it without a traceback and leaves with
+its `exit_code`. Anything else that escapes is a defect of ours and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class GraftError(Exception):
+    """Base of all errors shown to users.
+
+    Args:
+        what: what is wrong, with the place (file:line, setting, module) and the numbers.
+        fix: the command or setting that mends it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, fix: str = "") -> None:
+        super().__init__(f"{what}\n  -> {fix}" if fix else what)
+        self.what = what
+        self.fix = fix
+
+
+class ConfigError(GraftError):
+    """A setting is unknown, has the wrong type, or contradicts another."""
+
+
+class DataError(GraftError):
+    """A file or a row of data cannot be used."""
+
+
+class EmptyBatchError(DataError):
+    """No sample has a token to train on or to score."""
+
+
+class ModelError(GraftError):
+    """A base model or its tokenizer cannot be used."""
+
+
+class AdapterError(GraftError):
+    """An adapter does not fit the base, is empty, or is broken."""
+
+
+class RunError(GraftError):
+    """A run folder cannot be written, or a checkpoint in it cannot be read."""
+
+
+class ProofError(GraftError):
+    """A result does not answer as the model that it was made from; it is not handed over."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like `name`, or "" where none is alike."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else ""

@@ -1,0 +1,16 @@
+"""Layer 3: scores on held-out data, their metrics, and the proof that two models answer alike."""
+
+from graft.evaluate.conform import Conformance, Testimony, compare, interrogate
+from graft.evaluate.scores import Question, Score, Scored, held_out_loss, score
+
+__all__ = [
+    "Conformance",
+    "Question",
+    "Score",
+    "Scored",
+    "Testimony",
+    "compare",
+    "held_out_loss",
+    "interrogate",
+    "score",
+]

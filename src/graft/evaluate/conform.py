@@ -1,0 +1,122 @@
+"""Proof that one model answers as another: the merged one as base and adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graft.adapters import Bank
+from graft.forest import forest_hidden_states, plant
+from graft.infer import Engine, Request
+from graft.records import TokenSequence
+
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 5e-2}
+"""Largest difference of a logit, as a share of the largest logit: what rounding merged weights to the type can do."""
+
+_ANSWER_TOKENS = 32  # greedy tokens after each probe
+
+
+@dataclass(frozen=True)
+class Testimony:
+    """What a model answers to probes.
+
+    Args:
+        answers: greedy tokens after each probe.
+        logits: for each probe, what the model says after it and after each token of the answer that it was led
+            along (tokens + 1, V), float32.
+    """
+
+    answers: list[list[int]]
+    logits: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """How a model compares with the one that it was made from.
+
+    Args:
+        difference: largest difference of a logit, as a share of the largest logit.
+        tolerance: what it may be at most.
+        positions: how many positions' logits were compared, each over the whole vocabulary.
+        answers: greedy answers compared.
+        tied: how many part where the two tokens' logits lie within the tolerance of each other.
+        parted: how many part elsewhere.
+    """
+
+    difference: float
+    tolerance: float
+    positions: int
+    answers: int
+    tied: int
+    parted: int
+
+    @property
+    def holds(self) -> bool:
+        return self.difference <= self.tolerance and not self.parted
+
+    def __str__(self) -> str:
+        same = self.answers - self.tied - self.parted
+        ties = f", {self.tied} part at a tie" if self.tied else ""
+        parted = f", {self.parted} part for no such reason" if self.parted else ""
+        return (
+            f"logits differ by {self.difference:.1e} of the largest (tolerance {self.tolerance:.0e}, "
+            f"{self.positions} positions); {same} of {self.answers} greedy answers are the same{ties}{parted}"
+        )
+
+
+@torch.inference_mode()
+def interrogate(
+    bank: Bank,
+    slot: int | None,
+    probes: Sequence[Sequence[int]],
+    stop_ids: Sequence[int],
+    *,
+    led_along: Sequence[Sequence[int]] | None = None,
+) -> Testimony:
+    """Ask a model (the adapter in `slot`, or None for the base).
+
+    Args:
+        led_along: answers along which the logits are taken; its own greedy ones unless given.
+    """
+    answers = Engine(bank, stop_ids).complete([Request(probe, slot, _ANSWER_TOKENS) for probe in probes])
+    logits = []
+    for probe, answer in zip(probes, led_along or answers, strict=True):
+        ids = (*probe, *answer)
+        forest = plant([TokenSequence(ids, (False,) * len(ids), adapter_slot=slot)])
+        with bank.routed(forest.routes()):
+            hidden = forest_hidden_states(bank.model, forest)
+        logits.append(bank.model.get_output_embeddings()(hidden[len(probe) - 1 :]).float().cpu())
+    return Testimony(answers, logits)
+
+
+def compare(expected: Testimony, found: Testimony, dtype: torch.dtype) -> Conformance:
+    """Hold `found`, which was led along the answers of `expected`, against it. `dtype` is that of the found weights."""
+    tolerance = TOLERANCES[dtype]
+    pairs = list(zip(expected.logits, found.logits, strict=True))
+    difference = max(float((a - b).abs().max()) for a, b in pairs)
+    largest = max(float(a.abs().max()) for a, _ in pairs)
+    tied = parted = 0
+    for logits, mine, other in zip(expected.logits, expected.answers, found.answers, strict=True):
+        if mine == other:
+            continue
+        if _parts_at_a_tie(logits, mine, other, tolerance * largest):
+            tied += 1
+        else:
+            parted += 1
+    return Conformance(
+        difference=difference / largest if largest else difference,
+        tolerance=tolerance,
+        positions=sum(len(a) for a, _ in pairs),
+        answers=len(pairs),
+        tied=tied,
+        parted=parted,
+    )
+
+
+def _parts_at_a_tie(logits: Tensor, mine: list[int], other: list[int], within: float) -> bool:
+    """Whether, where `other` first differs, its token is nearly as likely. One that stops early is no tie to us."""
+    for row, a, b in zip(logits, mine, other, strict=False):
+        if a != b:
+            return float(row[a] - row[b]) <= within
+    return False

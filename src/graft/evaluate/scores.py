@@ -1,0 +1,107 @@
+"""What base, adapter and merged model do on held-out data."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from graft.adapters import Bank
+from graft.evaluate.metrics import exact_match, rouge_l
+from graft.forest import edge_losses, forest_hidden_states, plant_batch
+from graft.infer import Engine, Request
+from graft.records import TokenSequence
+from graft.runtime import PeakMemory
+
+_BATCH = 32  # samples laid out together: they share prefixes, and lengths vary little in total
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out row: what is asked and what should be answered; the prompt, and both as one sample for the loss."""
+
+    asked: str
+    reference: str
+    prompt_ids: Sequence[int]
+    sample: TokenSequence
+
+
+@dataclass(frozen=True)
+class Score:
+    """Figures of one candidate.
+
+    Args:
+        loss: mean over the held-out answers' tokens, in nats.
+        exact_match: share of greedy answers that are the reference.
+        rouge_l: mean F1.
+        seconds: for losses and answers together.
+        tokens_per_s: generated tokens per second of generation.
+        peak_memory_bytes: the most in use meanwhile, the model included.
+    """
+
+    loss: float
+    perplexity: float
+    exact_match: float
+    rouge_l: float
+    seconds: float
+    tokens_per_s: float
+    peak_memory_bytes: int
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate's figures and its answers, in the order of the questions."""
+
+    score: Score
+    answers: list[str]
+
+
+def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence], *, max_tokens: int) -> float:
+    """Mean loss over the trained tokens of `samples` in nats, answered by the adapter in `slot` or the base (None)."""
+    placed = [TokenSequence(s.ids, s.trained, s.source, slot, s.weight) for s in samples]
+    total = weight = 0.0
+    with torch.inference_mode():
+        for start in range(0, len(placed), _BATCH):
+            for forest in plant_batch(placed[start : start + _BATCH], max_tokens=max_tokens):
+                with bank.routed(forest.routes()):
+                    hidden = forest_hidden_states(bank.model, forest)
+                losses = edge_losses(bank.model.get_output_embeddings(), hidden, forest.edges)
+                total += float((losses * forest.edges.weights).sum())
+                weight += forest.edges.total_weight
+    return total / weight
+
+
+def score(
+    bank: Bank,
+    slot: int | None,
+    questions: Sequence[Question],
+    *,
+    stop_ids: Sequence[int],
+    decode: Callable[[list[int]], str],
+    max_new_tokens: int,
+    max_tokens: int,
+) -> Scored:
+    """Loss and greedy answers of one candidate on `questions`."""
+    memory = PeakMemory(bank.model.device)
+    started = time.perf_counter()
+    loss = held_out_loss(bank, slot, [q.sample for q in questions], max_tokens=max_tokens)
+    generating = time.perf_counter()
+    requests = [Request(q.prompt_ids, slot, max_new_tokens) for q in questions]
+    completions = Engine(bank, stop_ids).complete(requests)
+    finished = time.perf_counter()
+    answers = [decode(ids) for ids in completions]
+    pairs = [(question.reference, answer) for question, answer in zip(questions, answers, strict=True)]
+    figures = Score(
+        loss=loss,
+        perplexity=math.exp(min(loss, 700.0)),  # e^700 is near the largest float
+        exact_match=sum(exact_match(*pair) for pair in pairs) / len(pairs),
+        rouge_l=sum(rouge_l(*pair) for pair in pairs) / len(pairs),
+        seconds=finished - started,
+        tokens_per_s=sum(map(len, completions)) / (finished - generating),
+        peak_memory_bytes=memory.bytes(),
+    )
+    return Scored(figures, answers)

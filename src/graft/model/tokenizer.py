@@ -1,0 +1,214 @@
+"""A tokenizer whose ids do not depend on what stands around a text, and never come from a special token's spelling."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from graft.errors import ModelError
+from graft.model import spm
+from graft.model.quiet import quiet
+
+JSON, SPM, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
+CLASS = "PreTrainedTokenizerFast"  # the class that takes tokenizer.json as it is, in every version of transformers
+
+
+class Tokenizer:
+    """The tokenizer of a base model.
+
+    Args:
+        hf: the tokenizer as transformers has it; `save` writes it.
+        spm_file: the SentencePiece model that it came from, kept for the tools that read nothing else.
+
+    Raises:
+        ModelError: it has no end token, or takes a special token from its spelling.
+    """
+
+    def __init__(self, hf: PreTrainedTokenizerFast, *, spm_file: Path | None = None) -> None:
+        self.hf = hf
+        self._spm_file = spm_file
+        if hf.eos_token_id is None:
+            raise ModelError(
+                f"the tokenizer of {hf.name_or_path} has no end token, so no answer would ever end",
+                fix=f'set "eos_token" in its {CONFIG}',
+            )
+        self.eos_id: int = hf.eos_token_id
+        opening = hf.backend_tokenizer.encode("a").ids[:1]
+        self.bos_id: int | None = opening[0] if opening == [hf.bos_token_id] else None
+        spec = json.loads(hf.backend_tokenizer.to_str())
+        self._opening = _private(spec)
+        continued = spec | {part: _continued(spec[part]) for part in _PREFIXING}
+        self._continuing = _private(continued) if continued != spec else self._opening
+        added = self._opening.get_added_tokens_decoder()
+        self.special_ids = frozenset(id for id, token in added.items() if token.special) | set(hf.all_special_ids)
+        self.vocab_size: int = max(self._opening.get_vocab(with_added_tokens=True).values()) + 1
+        self._refuse_spelt_specials()
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Tokenizer":
+        """Read the tokenizer of a model folder.
+
+        `tokenizer.json` is taken as it is. (`AutoTokenizer` rebuilds it for some classes; Llama 2 texts that begin with
+        a space then get other ids than training gave them.) Without it, `tokenizer.model` is converted. Where a
+        SentencePiece model is there, the ids are held against its own.
+
+        Raises:
+            ModelError: neither file is there, one is broken, or their ids differ.
+        """
+        spm_file = folder / SPM
+        model = spm.read(spm_file) if spm_file.is_file() and not spm.is_tiktoken(spm_file) else None
+        if (folder / JSON).is_file():
+            _check_json(folder / JSON)
+            hf = _from_pretrained(folder, named=folder)
+        elif model is not None:
+            hf = _from_spm(folder, model)
+        else:
+            raise ModelError(
+                f"{folder} has no tokenizer: neither {JSON} nor a SentencePiece {SPM}",
+                fix="fetch the tokenizer files of the model into the folder",
+            )
+        tokenizer = cls(hf, spm_file=spm_file if model else None)
+        if model is not None:
+            # Metaspace adds no space before a text that begins with one; SentencePiece does. Models exist for both.
+            metaspace = "Metaspace" in json.dumps(json.loads(hf.backend_tokenizer.to_str())["pre_tokenizer"])
+            spm.prove(model, lambda texts: tokenizer.encode_many(texts, first=True), leading_space=not metaspace)
+        return tokenizer
+
+    def encode(self, text: str, *, first: bool) -> list[int]:
+        """Ids of `text` without BOS and EOS.
+
+        Args:
+            first: `text` begins the sequence, and gets the space before it that some models expect there. A
+                continuation gets none.
+        """
+        return self._backend(first).encode(text, add_special_tokens=False).ids
+
+    def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
+        """`encode` of each text, in parallel."""
+        return [e.ids for e in self._backend(first).encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of `ids` as a continuation: a space at its beginning stays, special tokens say nothing.
+
+        Bytes that are no UTF-8 become U+FFFD. `decode(encode(text, first=False)) == text` for every text of a
+        tokenizer with a fallback to bytes, but for U+2581 where that character means a space (SentencePiece).
+        """
+        return self._continuing.decode(list(ids), skip_special_tokens=True)
+
+    def token_text(self, id: int) -> str:
+        """What one token looks like: spaces as ▁, line breaks escaped, part of a character as the vocabulary has it."""
+        piece = self._opening.id_to_token(id)
+        text = "" if id in self.special_ids else self.decode([id])
+        if not text or "\ufffd" in text:
+            return piece or f"<{id}>"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.replace(" ", "▁"))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides on ids."""
+        return hashlib.sha256(self._opening.to_str().encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write the tokenizer so that `from_folder` and `AutoTokenizer` give the same ids again."""
+        with quiet():
+            self.hf.save_pretrained(folder)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config["tokenizer_class"] = CLASS
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if self._spm_file is not None and not (folder / SPM).exists():
+            shutil.copyfile(self._spm_file, folder / SPM)
+
+    def _backend(self, first: bool) -> tokenizers.Tokenizer:
+        return self._opening if first else self._continuing
+
+    def _refuse_spelt_specials(self) -> None:
+        ids = sorted(self.special_ids - {self.hf.unk_token_id})  # the unknown token stands for any text
+        texts = [self._opening.id_to_token(id) or "" for id in ids]
+        for id, text, first, later in zip(
+            ids, texts, self.encode_many(texts, first=True), self.encode_many(texts, first=False), strict=True
+        ):
+            if id in first + later:
+                raise ModelError(
+                    f"the tokenizer of {self.hf.name_or_path} reads the text {text!r} as the special token {id}, "
+                    "so whoever writes a text could end or begin a turn with it",
+                    fix=f"take the merges that spell {text!r} out of its {JSON}",
+                )
+
+
+_PREFIXING = ("normalizer", "pre_tokenizer", "decoder")
+
+
+def _continued(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """This part of a tokenizer's JSON, but adding or taking away no space at the beginning of a text."""
+    if part is None:
+        return None
+    match part:
+        case {"type": "Prepend"}:
+            return None
+        case {"type": "Sequence"}:
+            (key,) = part.keys() - {"type"}
+            return part | {key: [item for item in map(_continued, part[key]) if item is not None]}
+        case {"type": "Metaspace"}:
+            return part | {"prepend_scheme": "never"}
+        case {"type": "ByteLevel"}:
+            return part | {"add_prefix_space": False}
+        case {"type": "Strip", "start": _}:
+            return part | {"start": 0}
+    return part
+
+
+def _private(spec: dict[str, Any]) -> tokenizers.Tokenizer:
+    """A tokenizer of our own from its JSON, which reads special tokens as plain text and cuts and pads nothing."""
+    tokenizer = tokenizers.Tokenizer.from_str(json.dumps(spec | {"truncation": None, "padding": None}))
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def _check_json(file: Path) -> None:
+    try:
+        whole = isinstance(json.loads(file.read_bytes())["model"], dict)
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise ModelError(f"{file} is cut off or not the JSON of a tokenizer", fix="fetch the file again")
+
+
+def _from_pretrained(folder: Path, *, named: Path) -> PreTrainedTokenizerFast:
+    try:
+        with quiet():
+            hf = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the tokenizer in {named} cannot be read: {error}",
+            fix=f"fetch its {JSON} and {CONFIG} again",
+        ) from error
+    assert isinstance(hf, PreTrainedTokenizerFast)
+    return hf
+
+
+def _from_spm(folder: Path, model: spm.SpmModel) -> PreTrainedTokenizerFast:
+    """As if the folder had a tokenizer.json: what its other files say about the tokenizer stays in force."""
+    names = {"bos_token": model.processor.bos_id(), "eos_token": model.processor.eos_id()}
+    config: dict[str, Any] = {"unk_token": model.pieces[model.processor.unk_id()].text}
+    config |= {name: model.pieces[id].text for name, id in names.items() if id >= 0}
+    with tempfile.TemporaryDirectory() as name:
+        whole = Path(name)
+        for file in ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja"):
+            if (folder / file).is_file():
+                shutil.copyfile(folder / file, whole / file)
+        if (folder / CONFIG).is_file():
+            try:
+                config |= json.loads((folder / CONFIG).read_bytes())
+            except (ValueError, TypeError) as error:
+                raise ModelError(f"{folder / CONFIG} is not a JSON object", fix="fetch the file again") from error
+        (whole / CONFIG).write_text(json.dumps(config | {"tokenizer_class": CLASS}), encoding="utf-8")
+        spm.convert(model, bos=config.get("add_bos_token") is not False).save(str(whole / JSON))
+        hf = _from_pretrained(whole, named=folder)
+    hf.name_or_path = str(folder)
+    return hf

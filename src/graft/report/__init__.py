@@ -1,0 +1,7 @@
+"""Layer 3: pictures, tables, the model card and the self-contained HTML report."""
+
+from graft.report.card import model_card
+from graft.report.html import Example, write_report
+from graft.report.table import COLUMNS, cells
+
+__all__ = ["COLUMNS", "Example", "cells", "model_card", "write_report"]

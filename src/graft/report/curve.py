@@ -1,0 +1,29 @@
+"""The picture of a run: loss of each step and on held-out data."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+
+def loss_curve(steps: Sequence[Mapping[str, Any]], first_loss: float | None) -> str:
+    """An SVG element, from lines of `metrics.jsonl`; its bytes depend on them alone."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([s["step"] for s in steps], [s["loss"] for s in steps], color="#4a7ebb", linewidth=1, label="training")
+    held_out = [(s["step"], s["held_out_loss"]) for s in steps if "held_out_loss" in s]
+    if first_loss is not None:
+        held_out.insert(0, (0, first_loss))
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), color="#c0504d", marker="o", markersize=4, label="held out")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats per trained token)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    target = io.StringIO()
+    with rc_context({"svg.hashsalt": "graft", "svg.fonttype": "none"}):
+        figure.savefig(target, format="svg", metadata={"Date": None})
+    svg = target.getvalue()
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,39 @@
+"""Which samples each optimizer step takes."""
+
+import math
+import random
+from collections.abc import Sequence
+
+from graft.records import TokenSequence
+from graft.runtime import derived_seed
+
+
+class Batches:
+    """The samples of every step, by its number: a run that begins in the middle takes what it would have taken.
+
+    Each epoch has an order of its own, made of the seed and its number; its last batch may be smaller.
+
+    Args:
+        max_steps: steps at most; 0 for no bound but `epochs`.
+    """
+
+    def __init__(
+        self, sequences: Sequence[TokenSequence], *, global_batch: int, epochs: int, max_steps: int, seed: int
+    ) -> None:
+        self._sequences = sequences
+        self._global_batch = global_batch
+        self._seed = seed
+        self.steps_per_epoch = math.ceil(len(sequences) / global_batch)
+        steps = self.steps_per_epoch * epochs
+        self.total_steps = min(steps, max_steps) if max_steps else steps
+        self._epoch = -1
+        self._order: list[int] = []
+
+    def of_step(self, step: int) -> list[TokenSequence]:
+        """The samples of `step`, from 1."""
+        epoch, number = divmod(step - 1, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, list(range(len(self._sequences)))
+            random.Random(derived_seed(self._seed, "order", epoch)).shuffle(self._order)
+        start = number * self._global_batch
+        return [self._sequences[i] for i in self._order[start : start + self._global_batch]]

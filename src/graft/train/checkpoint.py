@@ -1,0 +1,94 @@
+"""Checkpoints: everything that the next step depends on, whole or not there at all.
+
+The order of rows and dropout follow from the seed and the number of the step, so no random state needs to be kept.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import AdamW
+from transformers import PreTrainedModel
+
+from graft.adapters import Adapter, Provenance, save_adapter
+from graft.adapters.storage import WEIGHTS_FILE
+from graft.errors import RunError
+from graft.staging import manifest_fault, staged, write_manifest
+from graft.train.optimizer import optimizer_tensors, restore_optimizer
+
+_OPTIMIZER_FILE = "optimizer.safetensors"
+_STATE_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands.
+
+    Args:
+        step: the last step done.
+        first_held_out_loss: before the first step; None where nothing is held out.
+    """
+
+    step: int
+    first_held_out_loss: float | None
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        folder: `checkpoints/` of the run.
+        keep: how many of the newest stay.
+    """
+
+    def __init__(self, folder: Path, *, keep: int) -> None:
+        self._folder = folder
+        self._keep = keep
+
+    def save(
+        self, state: State, adapter: Adapter, optimizer: AdamW, model: PreTrainedModel, provenance: Provenance
+    ) -> Path:
+        """Write the checkpoint after `state.step`, then remove the oldest beyond those kept."""
+        target = self._folder / f"step-{state.step:06d}"
+        with staged(target, replace=True) as folder:
+            save_adapter(folder, adapter, model, provenance)
+            parameters = list(adapter.named_parameters())
+            save_file(optimizer_tensors(optimizer, parameters), folder / _OPTIMIZER_FILE)
+            (folder / _STATE_FILE).write_text(json.dumps(asdict(state)) + "\n")
+            write_manifest(folder)
+        for old in self._folders()[: -self._keep]:
+            shutil.rmtree(old)
+        return target
+
+    def newest(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that is whole, and why each newer one is not."""
+        faults: list[str] = []
+        for folder in reversed(self._folders()):
+            fault = manifest_fault(folder)
+            if not fault:
+                return folder, faults
+            faults.append(fault)
+        return None, faults
+
+    def _folders(self) -> list[Path]:
+        return sorted(folder for folder in self._folder.glob("step-*") if folder.is_dir())
+
+
+def restore(folder: Path, adapter: Adapter, optimizer: AdamW) -> State:
+    """Put adapter and optimizer back as they are in `folder`; returns where the run stood.
+
+    Raises:
+        RunError: it is the state of another adapter.
+    """
+    parameters: Sequence[tuple[str, nn.Parameter]] = list(adapter.named_parameters())
+    tensors = load_file(folder / WEIGHTS_FILE)
+    if {name: tuple(p.shape) for name, p in parameters} != {name: tuple(t.shape) for name, t in tensors.items()}:
+        raise RunError(f"{folder} holds another adapter", fix="resume with the settings it had")
+    for name, parameter in parameters:
+        parameter.data.copy_(tensors[name])
+    restore_optimizer(optimizer, parameters, load_file(folder / _OPTIMIZER_FILE))
+    return State(**json.loads((folder / _STATE_FILE).read_text()))

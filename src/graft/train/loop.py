@@ -1,0 +1,133 @@
+"""The training loop. It takes objects, not configuration: verbs build them."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from graft.adapters import Bank
+from graft.errors import DataError, RunError
+from graft.forest import backward_edge_loss, forest_hidden_states, plant_batch
+from graft.records import TokenSequence
+from graft.runtime import PeakMemory, derived_seed
+from graft.train.batches import Batches
+from graft.train.events import Saved, Started, Stepped, Subscriber
+
+_SHOWN = 5  # rows named in an error before "and n more"
+
+
+@dataclass(kw_only=True)
+class Training:
+    """One adapter being trained.
+
+    Args:
+        slot: of the adapter in the bank.
+        rate: learning rate of each step, from 1.
+        max_tokens: stream tokens per forest.
+        max_grad_norm: gradients are scaled down to it; 0 leaves them.
+        share: samples share prefixes; off where the adapter has dropout.
+        seed: of dropout.
+        evaluate: the held-out loss as the adapter stands; None where nothing is held out.
+        eval_every: steps between calls of `evaluate`; 0 for the beginning and the end only.
+        save: writes a checkpoint after the step it is given and returns its folder.
+        save_every: steps between checkpoints; 0 for none.
+    """
+
+    bank: Bank
+    slot: int
+    batches: Batches
+    optimizer: AdamW
+    rate: Callable[[int], float]
+    max_tokens: int
+    max_grad_norm: float
+    share: bool
+    seed: int
+    evaluate: Callable[[], float] | None
+    eval_every: int
+    save: Callable[[int], Path]
+    save_every: int
+    subscribers: Sequence[Subscriber] = ()
+    memory: PeakMemory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.memory = PeakMemory(self.bank.model.device)
+
+    def run(self, *, done: int = 0) -> None:
+        """Train from the step after `done` to the last.
+
+        Raises:
+            DataError: a sample is longer than `max_tokens`.
+            RunError: a loss or gradient is not finite; the weights are those of the step before.
+        """
+        total = self.batches.total_steps
+        self._tell(Started(done, total, self.evaluate() if self.evaluate and not done else None))
+        for step in range(done + 1, total + 1):
+            record = self._step(step)
+            due = step == total or (self.eval_every and step % self.eval_every == 0)
+            if self.evaluate and due:
+                record = replace(record, held_out_loss=self.evaluate())
+            self._tell(record)
+            if self.save_every and step % self.save_every == 0:
+                self._tell(Saved(step, self.save(step)))
+
+    def _step(self, step: int) -> Stepped:
+        batch = self.batches.of_step(step)
+        self._check_lengths(batch)
+        forests = plant_batch(batch, max_tokens=self.max_tokens, share=self.share)
+        weight = sum(forest.edges.total_weight for forest in forests)
+        model, adapter = self.bank.model, self.bank.adapters[self.slot]
+        torch.manual_seed(derived_seed(self.seed, "dropout", step))
+        adapter.train()
+        loss = 0.0
+        for forest in forests:
+            with self.bank.routed(forest.routes()):
+                hidden = forest_hidden_states(model, forest)
+                loss += backward_edge_loss(model.get_output_embeddings(), hidden, forest.edges, scale=1 / weight)
+        adapter.train(False)
+        loss /= weight
+        parameters = [parameter for _, parameter in adapter.named_parameters()]
+        norm = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm or math.inf))
+        self._check_finite(step, loss, norm, batch)
+        rate = self.rate(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return Stepped(
+            step=step,
+            time=time.time(),
+            loss=loss,
+            lr=rate,
+            grad_norm=norm,
+            samples=len(batch),
+            tokens_logical=sum(forest.logical_tokens for forest in forests),
+            tokens_executed=sum(len(forest) for forest in forests),
+            tokens_trained=sum(forest.trained_tokens for forest in forests),
+            peak_memory_bytes=self.memory.bytes(),
+        )
+
+    def _check_lengths(self, batch: Sequence[TokenSequence]) -> None:
+        longest = max(batch, key=len)
+        if len(longest) > self.max_tokens:
+            what = f"{longest.source}: a sample of {len(longest)} tokens is above train.max_tokens {self.max_tokens}"
+            raise DataError(what, fix=f"raise train.max_tokens to {len(longest)}, or lower data.cutoff")
+
+    def _check_finite(self, step: int, loss: float, norm: float, batch: Sequence[TokenSequence]) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        rows = ", ".join(str(sample.source) for sample in batch[:_SHOWN])
+        more = f" and {len(batch) - _SHOWN} more" if len(batch) > _SHOWN else ""
+        raise RunError(
+            f"step {step}: loss {loss} and gradient norm {norm} are not both finite; the weights are those of step "
+            f"{step - 1}. Its rows: {rows}{more}",
+            fix="lower train.learning_rate, or look at these rows",
+        )
+
+    def _tell(self, event: Started | Stepped | Saved) -> None:
+        for subscriber in self.subscribers:
+            subscriber(event)
