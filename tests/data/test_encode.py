@@ -1,0 +1,153 @@
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.data import encode_all, encode_conversation, encode_prompt, template_of
+from graft.data.encode import TooLong
+from graft.errors import DataError
+from graft.records import Conversation, Message, Source
+
+BOS, EOS, OPENING = 1, 2, 3
+TEMPLATE = template_of({"prompt_input": "{instruction}|{input}>", "prompt_no_input": "{instruction}>"}, "short")
+
+
+@dataclass
+class Characters:
+    """A token a character, and one before a text that begins a sequence, as SentencePiece's space is."""
+
+    bos_id: int | None = BOS
+    eos_id: int = EOS
+
+    def encode(self, text: str, *, first: bool) -> list[int]:
+        return [OPENING] * first + [ord(character) + 10 for character in text]
+
+
+def ids(text: str) -> list[int]:
+    return [ord(character) + 10 for character in text]
+
+
+def conversation(*texts: str, line: int = 1, trained: bool = True, context: str = "") -> Conversation:
+    """Questions and answers by turns."""
+    messages = [
+        Message("assistant", text, trained=trained)
+        if number % 2
+        else Message("user", text, trained=False, context=context)
+        for number, text in enumerate(texts)
+    ]
+    return Conversation(tuple(messages), Source("rows.json", line))
+
+
+def test_ids_and_mask_token_for_token() -> None:
+    found = encode_conversation(conversation("Hi", "Yo!", context="c"), TEMPLATE, Characters())
+    expected = [
+        (BOS, False),
+        (OPENING, False),
+        *((id, False) for id in ids("Hi|c>")),
+        *((id, True) for id in ids("Yo!")),
+        (EOS, True),
+    ]
+    assert list(zip(found.ids, found.trained, strict=True)) == expected
+    assert found.source == Source("rows.json", 1)
+    assert found.trained_tokens == 4
+
+
+def test_in_several_turns_every_answer_ends_and_only_trained_ones_are_trained() -> None:
+    messages = (
+        Message("user", "a", trained=False),
+        Message("assistant", "b", trained=False),
+        Message("user", "c", trained=False),
+        Message("assistant", "d", trained=True),
+    )
+    found = encode_conversation(Conversation(messages, Source("x", 1)), TEMPLATE, Characters())
+    assert list(found.ids) == [BOS, OPENING, *ids("a>b"), EOS, *ids("c>d"), EOS]
+    assert [id for id, trained in zip(found.ids, found.trained, strict=True) if trained] == [*ids("d"), EOS]
+
+
+def test_a_model_without_bos_gets_none() -> None:
+    found = encode_conversation(conversation("a", "b"), TEMPLATE, Characters(bos_id=None))
+    assert list(found.ids) == [OPENING, *ids("a>b"), EOS]
+
+
+@given(st.text(min_size=1), st.text(), st.text(), st.sampled_from([BOS, None]))
+def test_the_model_learns_the_answer_and_its_end_after_the_very_prompt_that_it_will_be_asked_with(
+    question: str, context: str, answer: str, bos: int | None
+) -> None:
+    codec = Characters(bos)
+    asked = conversation(question, answer, context=context)
+    sample = encode_conversation(asked, TEMPLATE, codec)
+    prompt = encode_prompt(asked.messages[0], TEMPLATE, codec)
+    assert list(sample.ids[: len(prompt)]) == prompt
+    assert not any(sample.trained[: len(prompt)])
+    learned = [id for id, trained in zip(sample.ids, sample.trained, strict=True) if trained]
+    assert learned.pop() == EOS
+    assert "".join(chr(id - 10) for id in learned) == answer
+
+
+# Samples of LENGTH + n tokens: BOS, the opening, "q>", n of the answer, EOS.
+def rows_of(*answers: int) -> list[Conversation]:
+    return [conversation("q", "a" * n, line=line) for line, n in enumerate(answers, start=1)]
+
+
+LENGTH = 5  # of such a sample without its answer
+
+
+def test_what_fits_is_kept_whole_and_nothing_is_said() -> None:
+    for too_long in get_args(TooLong):
+        found = encode_all(rows_of(1, 5), TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long=too_long)
+        assert [len(s) for s in found.sequences] == [LENGTH + 1, LENGTH + 5]
+        assert (found.too_long, found.left_out, found.report()) == ([], 0, "")
+
+
+def test_drop_leaves_long_samples_out_and_says_which_and_what_would_keep_them() -> None:
+    rows = rows_of(1, 6, 2, 9, 5)
+    found = encode_all(rows, TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="drop")
+    assert [s.source.line for s in found.sequences if s.source] == [1, 3, 5]
+    assert found.left_out == 2
+    report = found.report()
+    assert "2 of 5 rows" in report
+    assert "0 cut, 2 left out" in report
+    assert "rows.json, lines 2, 4)" in report
+    assert f"data.cutoff {LENGTH + 9} keeps them all" in report
+    assert encode_all(rows, TEMPLATE, Characters(), cutoff=LENGTH + 9, too_long="drop").report() == ""
+    assert encode_all(rows, TEMPLATE, Characters(), cutoff=LENGTH + 8, too_long="drop").left_out == 1
+
+
+def test_cut_keeps_the_beginning_and_leaves_out_what_has_no_answer_left() -> None:
+    rows = [*rows_of(9, 1), conversation("q" * 50, "a", line=3)]
+    found = encode_all(rows, TEMPLATE, Characters(), cutoff=8, too_long="cut")
+    whole = encode_conversation(rows[0], TEMPLATE, Characters())
+    assert found.sequences[0].ids == whole.ids[:8]
+    assert found.sequences[0].trained == whole.trained[:8]
+    assert [s.source.line for s in found.sequences if s.source] == [1, 2]
+    assert "2 of 3 rows" in found.report()
+    assert "1 cut, 1 left out" in found.report()
+    assert "lines 1, 3)" in found.report()
+
+
+def test_many_long_rows_are_counted_and_some_are_named() -> None:
+    found = encode_all(rows_of(1, *[9] * 20), TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="drop")
+    assert "20 of 21 rows" in found.report()
+    assert "lines 2, 3, 4, 5, 6 and 15 more)" in found.report()
+
+
+def test_error_names_the_first_long_row_and_the_cutoff_that_it_needs() -> None:
+    with pytest.raises(DataError) as caught:
+        encode_all(rows_of(1, 9, 20), TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="error")
+    assert caught.value.what.startswith(f"rows.json:2: {LENGTH + 9} tokens")
+    assert f"data.cutoff to {LENGTH + 9}" in caught.value.fix
+
+
+@pytest.mark.parametrize("too_long", ["drop", "cut"])
+def test_nothing_left_is_an_error_that_names_the_cutoff_for_all(too_long: TooLong) -> None:
+    with pytest.raises(DataError) as caught:
+        encode_all(rows_of(9, 12, 7), TEMPLATE, Characters(), cutoff=3, too_long=too_long)
+    assert "rows.json:1" in caught.value.what
+    assert f"data.cutoff to {LENGTH + 12}" in caught.value.fix
+
+
+def test_rows_without_a_trained_answer_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"rows.json:1: no row has a token to train on"):
+        encode_all([conversation("q", "a", trained=False)], TEMPLATE, Characters(), cutoff=99, too_long="drop")

@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.data import Template, load_template, template_of
+from graft.errors import DataError
+from graft.records import Conversation, Message, Piece, Source
+
+FORMS = {"prompt_input": "Q {instruction} ({input}) A ", "prompt_no_input": "Q {instruction} A "}
+TEMPLATE = template_of(FORMS, "forms")
+
+
+def asked(content: str, context: str = "") -> Message:
+    return Message("user", content, trained=False, context=context)
+
+
+def test_the_shipped_template_is_alpacas_to_the_letter() -> None:
+    # Adapters that others trained with this template answer to these words and no others.
+    template = load_template("alpaca")
+    assert template.prompt(asked("Name a fish.")) == (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nName a fish.\n\n### Response:\n"
+    )
+    assert template.prompt(asked("Add.", "1 + 2")) == (
+        "Below is an instruction that describes a task, paired with an input that provides further context. "
+        "Write a response that appropriately completes the request.\n\n"
+        "### Instruction:\nAdd.\n\n### Input:\n1 + 2\n\n### Response:\n"
+    )
+
+
+def test_a_context_of_spaces_is_none() -> None:
+    assert TEMPLATE.prompt(asked("a", " \n")) == "Q a A "
+    assert TEMPLATE.prompt(asked("a", " b")) == "Q a ( b) A "
+
+
+@given(st.text(), st.text())
+def test_what_people_write_stays_text(instruction: str, context: str) -> None:
+    expected = f"Q {instruction} ({context}) A " if context.strip() else f"Q {instruction} A "
+    assert TEMPLATE.prompt(asked(instruction, context)) == expected
+
+
+@pytest.mark.parametrize("text", ["{input}", "{instruction}", "{", "}{", "{0}", "{{x}}", "\\1 \\g<1>", "%s"])
+def test_braces_and_field_names_in_what_people_write_stay_text(text: str) -> None:
+    assert TEMPLATE.prompt(asked(text, "context")) == f"Q {text} (context) A "
+    assert TEMPLATE.prompt(asked("a", text)) == f"Q a ({text}) A "
+
+
+def test_braces_of_the_template_itself_stay_text() -> None:
+    template = template_of(FORMS | {"prompt_no_input": '{"q": {instruction}} {other}'}, "forms")
+    assert template.prompt(asked("a")) == '{"q": a} {other}'
+
+
+def test_each_answer_is_a_piece_of_its_own_that_ends_its_turn() -> None:
+    messages = (
+        asked("a"),
+        Message("assistant", "b", trained=False),
+        asked("c", "d"),
+        Message("assistant", "{input}", trained=True),
+    )
+    assert TEMPLATE.render(Conversation(messages, Source("x", 1))) == [
+        Piece("Q a A ", trained=False),
+        Piece("b", trained=False, ends_turn=True),
+        Piece("Q c (d) A ", trained=False),
+        Piece("{input}", trained=True, ends_turn=True),
+    ]
+
+
+def test_a_template_comes_back_from_its_content() -> None:
+    template = Template("described", "{instruction} {input}", "{instruction}", "###")
+    stored = json.loads(json.dumps(template.content()))
+    assert template_of(stored, "stored") == template
+
+
+def test_a_file_of_ones_own_is_used(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(FORMS | {"unknown": 3}), encoding="utf-8-sig")
+    assert load_template(str(file)) == TEMPLATE
+
+
+def test_a_template_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_template("alpacca")
+    assert "`alpacca`" in caught.value.what
+    assert "did you mean `alpaca`?" in caught.value.fix
+    for name in (str(tmp_path), str(tmp_path / "none.json"), "", "Below is an instruction: {instruction}\n" * 20):
+        with pytest.raises(DataError, match="there is no template"):
+            load_template(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "not JSON"),
+        (b"", "not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"\xff", "cannot be read"),
+        (b"[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_broken_file_is_refused_by_name(tmp_path: Path, content: bytes, said: str) -> None:
+    file = tmp_path / "mine.json"
+    file.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_template(str(file))
+    assert str(file) in caught.value.what
+    assert said in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"prompt_input": None}, "prompt_input"),
+        ({"prompt_input": "{input}"}, "prompt_input"),
+        ({"prompt_input": "{instruction}"}, "prompt_input"),
+        ({"prompt_no_input": 3}, "prompt_no_input"),
+        ({"prompt_no_input": "no field"}, "prompt_no_input"),
+    ],
+)
+def test_a_template_that_would_lose_what_people_write_is_refused(change: dict[str, Any], key: str) -> None:
+    with pytest.raises(DataError) as caught:
+        template_of(FORMS | change, "mine")
+    assert "mine" in caught.value.what
+    assert f"`{key}`" in caught.value.what
