@@ -1,0 +1,59 @@
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.records import TokenSequence
+from graft.train import Batches
+
+
+def batches(samples: int, batch: int, epochs: int = 3, max_steps: int = 0, seed: int = 1) -> Batches:
+    sequences = [TokenSequence((number, 0), (False, True)) for number in range(samples)]
+    return Batches(sequences, global_batch=batch, epochs=epochs, max_steps=max_steps, seed=seed)
+
+
+def numbers(source: Batches, step: int) -> list[int]:
+    return [sequence.ids[0] for sequence in source.of_step(step)]
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 4), st.integers(0, 2**40))
+def test_every_epoch_takes_every_sample_once_and_all_batches_but_the_last_are_full(
+    samples: int, batch: int, epochs: int, seed: int
+) -> None:
+    source = batches(samples, batch, epochs, seed=seed)
+    assert source.total_steps == source.steps_per_epoch * epochs
+    for epoch in range(epochs):
+        steps = range(epoch * source.steps_per_epoch + 1, (epoch + 1) * source.steps_per_epoch + 1)
+        taken = [numbers(source, step) for step in steps]
+        assert Counter(n for part in taken for n in part) == Counter(range(samples))
+        assert all(len(part) == batch for part in taken[:-1])
+        assert 0 < len(taken[-1]) <= batch
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_a_run_that_begins_in_the_middle_takes_what_it_would_have_taken(
+    samples: int, batch: int, epochs: int, random: Random
+) -> None:
+    source = batches(samples, batch, epochs)
+    steps = list(range(1, source.total_steps + 1))
+    in_order = {step: numbers(source, step) for step in steps}
+    random.shuffle(steps)
+    assert all(numbers(source, step) == in_order[step] for step in steps)
+    assert all(numbers(batches(samples, batch, epochs), step) == in_order[step] for step in steps[:3])
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    source = batches(50, 50)
+    orders = [numbers(source, step) for step in (1, 2, 3)] + [numbers(batches(50, 50, seed=2), 1)]
+    assert len(set(map(tuple, orders))) == 4
+    assert list(range(50)) not in orders
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch", "epochs", "max_steps", "steps"),
+    [(10, 4, 3, 0, 9), (10, 4, 3, 5, 5), (10, 4, 3, 100, 9), (10, 32, 2, 0, 2), (8, 4, 1, 0, 2), (1, 1, 1, 0, 1)],
+)
+def test_steps_of_a_run(samples: int, batch: int, epochs: int, max_steps: int, steps: int) -> None:
+    assert batches(samples, batch, epochs, max_steps).total_steps == steps

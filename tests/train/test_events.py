@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from graft.train import MetricsFile, Saved, Started, Stepped, read_metrics
+
+
+def stepped(step: int, held_out_loss: float | None = None) -> Stepped:
+    return Stepped(
+        step=step,
+        time=1.5,
+        loss=0.1 * step,
+        lr=1e-4,
+        grad_norm=0.5,
+        samples=4,
+        tokens_logical=40,
+        tokens_executed=30,
+        tokens_trained=10,
+        peak_memory_bytes=1 << 40,
+        held_out_loss=held_out_loss,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "metrics.jsonl"
+
+
+def steps(path: Path) -> list[int]:
+    return [line["step"] for line in read_metrics(path)]
+
+
+def test_a_step_is_a_line_and_nothing_else_is(path: Path) -> None:
+    metrics = MetricsFile(path)
+    for event in (Started(0, 2, 3.0), stepped(1), Saved(1, path.parent), stepped(2, held_out_loss=2.5)):
+        metrics(event)
+    assert steps(path) == [1, 2]
+    first, second = read_metrics(path)
+    assert "held_out_loss" not in first
+    assert second["held_out_loss"] == 2.5
+    assert second["loss"] == 0.2  # to the last bit
+    assert second["peak_memory_bytes"] == 1 << 40
+
+
+def test_a_line_can_be_read_while_the_run_goes_on(path: Path) -> None:
+    metrics = MetricsFile(path)
+    assert steps(path) == []
+    metrics(stepped(1))
+    assert steps(path) == [1]
+
+
+def test_a_line_that_a_crash_left_unfinished_is_not_counted(path: Path) -> None:
+    metrics = MetricsFile(path)
+    metrics(stepped(1))
+    metrics(stepped(2))
+    whole = path.read_bytes()
+    for cut in (1, 20, 100):
+        path.write_bytes(whole[:-cut])
+        assert steps(path) == [1]
+
+
+def test_a_resumed_run_writes_the_steps_after_its_checkpoint_again(path: Path) -> None:
+    metrics = MetricsFile(path)
+    for step in (1, 2, 3):
+        metrics(stepped(step))
+    path.write_bytes(path.read_bytes() + b'{"step": 4, "lo')
+    kept = read_metrics(path)[:2]
+    resumed = MetricsFile(path, step=2)
+    assert read_metrics(path) == kept
+    resumed(stepped(3))
+    assert steps(path) == [1, 2, 3]
+
+
+def test_a_new_run_begins_an_empty_file_and_a_missing_one_has_no_lines(path: Path) -> None:
+    assert read_metrics(path) == []
+    MetricsFile(path)(stepped(1))
+    MetricsFile(path)
+    assert path.exists()
+    assert steps(path) == []

@@ -1,0 +1,177 @@
+"""The loop: one update, however the step is cut; nothing of a bad step reaches the weights."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from graft.adapters import METHODS, Bank, Provenance
+from graft.config import LoraConfig, TrainConfig
+from graft.errors import DataError, RunError
+from graft.records import Source, TokenSequence
+from graft.runtime import seed_everything
+from graft.train import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
+from tests.families import build, samples
+
+
+def training(
+    *,
+    max_tokens: int = 10_000,
+    dropout: float = 0.0,
+    sequences: list[TokenSequence] | None = None,
+    dtype: torch.dtype = torch.float64,
+    global_batch: int = 8,
+) -> Training:
+    seed_everything(0)
+    model = build("llama-gqa", dtype=dtype)
+    bank = Bank(model)
+    adapter = METHODS["lora"].create(model, LoraConfig(r=4, lora_dropout=dropout), seed=1)
+    for _, parameter in adapter.named_parameters():
+        parameter.data = parameter.data.to(dtype)
+    slot = bank.add(adapter)
+    settings = TrainConfig(learning_rate=1e-2, weight_decay=0.1)
+    rows = [s for s in sequences or samples(30, seed=1) if s.trained_tokens]
+    return Training(
+        bank=bank,
+        slot=slot,
+        batches=Batches(rows, global_batch=global_batch, epochs=2, max_steps=0, seed=0),
+        optimizer=build_optimizer(list(adapter.named_parameters()), settings),
+        rate=lambda step: settings.learning_rate,
+        max_tokens=max_tokens,
+        max_grad_norm=1.0,
+        share=not dropout,
+        seed=0,
+        evaluate=None,
+        eval_every=0,
+        save=lambda step: Path(),
+        save_every=0,
+    )
+
+
+def weights(run: Training) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in run.bank.adapters[run.slot].named_parameters()}
+
+
+def steps(run: Training) -> list[Stepped]:
+    heard: list[Event] = []
+    run.subscribers = [heard.append]
+    run.run()
+    return [event for event in heard if isinstance(event, Stepped)]
+
+
+def test_the_update_does_not_depend_on_how_the_step_is_cut() -> None:
+    stem = tuple(range(20))
+    long = [TokenSequence(stem + s.ids, (False,) * 20 + s.trained, weight=s.weight) for s in samples(30, seed=1)]
+    whole, cut = training(sequences=long), training(sequences=long, max_tokens=60)
+    losses, cut_losses = steps(whole), steps(cut)
+    assert sum(s.tokens_executed for s in cut_losses) > sum(s.tokens_executed for s in losses), "it was cut"
+    assert [s.loss for s in cut_losses] == pytest.approx([s.loss for s in losses], rel=1e-6)
+    assert [s.grad_norm for s in cut_losses] == pytest.approx([s.grad_norm for s in losses], rel=1e-6)
+    for name, expected in weights(whole).items():
+        assert (weights(cut)[name] - expected).norm() <= 1e-6 * expected.norm()
+
+
+def test_the_loss_is_the_weighted_mean_over_all_trained_tokens() -> None:
+    run = training(global_batch=100)
+    first = steps(run)[0]
+    again = training(global_batch=100)
+    total = weight = 0.0
+    for sample in again.batches.of_step(1):
+        ids = torch.tensor([sample.ids])
+        logits = build("llama-gqa", attached=False)(ids).logits[0].log_softmax(-1)
+        for place in range(1, len(sample)):
+            if sample.trained[place]:
+                total -= sample.weight * float(logits[place - 1, sample.ids[place]])
+                weight += sample.weight
+    assert first.loss == pytest.approx(total / weight, rel=1e-6)
+
+
+def test_training_lowers_the_loss_and_leaves_the_base_alone() -> None:
+    run = training()
+    base = {n: p.clone() for n, p in run.bank.model.named_parameters() if ".grafts." not in n}
+    done = steps(run)
+    assert done[-1].loss < done[0].loss
+    assert all(torch.equal(p, base[n]) for n, p in run.bank.model.named_parameters() if n in base)
+
+
+def test_figures_of_a_step_count_its_samples() -> None:
+    run = training()
+    for record in steps(run):
+        batch = run.batches.of_step(record.step)
+        assert record.samples == len(batch)
+        assert record.tokens_logical == sum(map(len, batch))
+        assert record.tokens_trained == sum(s.trained_tokens for s in batch)
+        assert 0 < record.tokens_executed <= record.tokens_logical
+        assert record.peak_memory_bytes > 0
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_two_runs_are_the_same_to_the_bit(dropout: float) -> None:
+    one, other = training(dropout=dropout, dtype=torch.float32), training(dropout=dropout, dtype=torch.float32)
+    assert [s.loss for s in steps(one)] == [s.loss for s in steps(other)]
+    assert all(torch.equal(weights(other)[name], tensor) for name, tensor in weights(one).items())
+
+
+def test_with_dropout_nothing_is_shared() -> None:
+    assert all(s.tokens_executed == s.tokens_logical for s in steps(training(dropout=0.1)))
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
+    good = samples(30, seed=1)
+    bad = TokenSequence((1, 2), (False, True), Source("rows.json", 17), weight=math.inf)
+    run = training(sequences=[*good, bad], global_batch=4)
+    done: list[tuple[int, dict[str, torch.Tensor]]] = []
+    run.subscribers = [lambda event: done.append((event.step, weights(run))) if isinstance(event, Stepped) else None]
+    with pytest.raises(RunError) as caught:
+        run.run()
+    assert done, "it failed in a later step"
+    step, before = done[-1]
+    assert f"step {step + 1}:" in str(caught.value)
+    assert f"those of step {step}" in str(caught.value)
+    assert "rows.json:17" in str(caught.value)
+    assert all(torch.equal(weights(run)[name], tensor) for name, tensor in before.items())
+
+
+def test_a_sample_above_max_tokens_is_named() -> None:
+    long = TokenSequence((1,) * 80, (False,) + (True,) * 79, Source("rows.json", 5))
+    with pytest.raises(DataError, match=r"rows\.json:5: a sample of 80 tokens is above train\.max_tokens 50"):
+        training(max_tokens=50, sequences=[long]).run()
+
+
+def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
+    whole = training(dropout=0.2, dtype=torch.float32)
+    expected = steps(whole)
+
+    def saving(run: Training) -> Checkpoints:
+        checkpoints = Checkpoints(tmp_path, keep=2)
+        adapter = run.bank.adapters[run.slot]
+        run.save = lambda step: checkpoints.save(
+            State(step, None), adapter, run.optimizer, run.bank.model, Provenance("base", "print", {})
+        )
+        run.save_every = 2
+        return checkpoints
+
+    broken_off = training(dropout=0.2, dtype=torch.float32)
+    checkpoints = saving(broken_off)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Saved) and event.step == 4:
+            raise KeyboardInterrupt
+
+    broken_off.subscribers = [stop]
+    with pytest.raises(KeyboardInterrupt):
+        broken_off.run()
+
+    resumed = training(dropout=0.2, dtype=torch.float32)
+    newest, faults = checkpoints.newest()
+    assert newest is not None
+    assert not faults
+    state = restore(newest, resumed.bank.adapters[resumed.slot], resumed.optimizer)
+    assert state.step == 4
+    heard: list[Event] = []
+    resumed.subscribers = [heard.append]
+    resumed.run(done=state.step)
+    losses = [event.loss for event in heard if isinstance(event, Stepped)]
+    assert losses == [s.loss for s in expected[4:]]
+    assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
