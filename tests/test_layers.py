@@ -141,7 +141,10 @@ def test_an_import_that_goes_up_or_sideways_is_found(owner: str, source: str) ->
 @pytest.mark.parametrize(
     ("owner", "source"),
     [
-        ("data", "from graft.data.read import read_rows\nfrom .template import Template\nfrom ..errors import DataError"),
+        (
+            "data",
+            "from graft.data.read import read_rows\nfrom .template import Template\nfrom ..errors import DataError",
+        ),
         ("train", "from graft.forest import plant\nimport torch, json"),
         ("evaluate", "from graft.infer import Engine"),
         ("runtime", "from graft import __version__\nfrom graft.errors import GraftError"),

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_a_file_that_holds_no_rows_is_refused_with_its_line(file: Path, content:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none.json does not exist"):
+    with pytest.raises(DataError, match=r"none\.json does not exist"):
         read_rows(str(tmp_path / "none.json"))
     with pytest.raises(DataError, match="is not a file"):
         read_rows(str(tmp_path))
@@ -168,9 +169,10 @@ def test_a_damaged_file_gives_rows_or_an_error_that_names_it(
             damaged[place:place] = data.draw(st.binary(min_size=1, max_size=3))
         case "remove":
             del damaged[place]
+    last = damaged.count(b"\n") + 1
     try:
         found = read(scratch, bytes(damaged))
     except DataError as error:
-        assert str(scratch) in error.what
-    else:
-        assert all(1 <= line <= damaged.count(b"\n") + 1 for line, _ in found)
+        line = re.match(r":(\d+): ", error.what.removeprefix(str(scratch)))
+        found = [(int(line[1]) if line else 1, {})]  # a file without a row has no line to name
+    assert all(1 <= line <= last for line, _ in found)

@@ -10,7 +10,7 @@ from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answ
 from graft.config import ModelConfig, flatten_settings
 from graft.data import encode_prompt
 from graft.errors import ProofError, RunError
-from graft.evaluate import Conformance, Testimony, compare, interrogate
+from graft.evaluate import Conformance, Statement, compare, interrogate
 from graft.model import save_base
 from graft.records import Message
 from graft.staging import staged
@@ -72,7 +72,7 @@ def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]
     return MergeResult(str(out), proof)
 
 
-def _prove(folder: Path, expected: Testimony, probes: Sequence[Sequence[int]], dtype: Any) -> Conformance:
+def _prove(folder: Path, expected: Statement, probes: Sequence[Sequence[int]], dtype: Any) -> Conformance:
     """Read the merged model from the disk, as whoever gets it will, and hold it against what the adapter said."""
     merged = open_answerer(ModelConfig(path=str(folder), dtype=dtype))
     found = interrogate(merged.bank, None, probes, stop_ids(merged.base), led_along=expected.answers)

@@ -1,6 +1,6 @@
 """Layer 3: scores on held-out data, their metrics, and the proof that two models answer alike."""
 
-from graft.evaluate.conform import Conformance, Testimony, compare, interrogate
+from graft.evaluate.conform import Conformance, Statement, compare, interrogate
 from graft.evaluate.scores import Question, Score, Scored, held_out_loss, score
 
 __all__ = [
@@ -8,7 +8,7 @@ __all__ = [
     "Question",
     "Score",
     "Scored",
-    "Testimony",
+    "Statement",
     "compare",
     "held_out_loss",
     "interrogate",

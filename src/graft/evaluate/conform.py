@@ -18,7 +18,7 @@ _ANSWER_TOKENS = 32  # greedy tokens after each probe
 
 
 @dataclass(frozen=True)
-class Testimony:
+class Statement:
     """What a model answers to probes.
 
     Args:
@@ -73,7 +73,7 @@ def interrogate(
     stop_ids: Sequence[int],
     *,
     led_along: Sequence[Sequence[int]] | None = None,
-) -> Testimony:
+) -> Statement:
     """Ask a model (the adapter in `slot`, or None for the base).
 
     Args:
@@ -87,10 +87,10 @@ def interrogate(
         with bank.routed(forest.routes()):
             hidden = forest_hidden_states(bank.model, forest)
         logits.append(bank.model.get_output_embeddings()(hidden[len(probe) - 1 :]).float().cpu())
-    return Testimony(answers, logits)
+    return Statement(answers, logits)
 
 
-def compare(expected: Testimony, found: Testimony, dtype: torch.dtype) -> Conformance:
+def compare(expected: Statement, found: Statement, dtype: torch.dtype) -> Conformance:
     """Hold `found`, which was led along the answers of `expected`, against it. `dtype` is that of the found weights."""
     tolerance = TOLERANCES[dtype]
     pairs = list(zip(expected.logits, found.logits, strict=True))

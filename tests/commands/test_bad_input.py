@@ -1,0 +1,227 @@
+"""Bad input: one clear message with the place and the way out, exit code 2, no traceback, nothing half-written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from graft.evaluate.conform import TOLERANCES
+from graft.seedling import seedling_path
+from tests.commands.conftest import Graft
+
+GOOD = {"instruction": "Say hello.", "input": "", "output": "Hello!"}
+
+
+def write(path: Path, *rows: object) -> Path:
+    path.write_text("".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def refused(graft: Graft, tmp_path: Path, *arguments: object) -> str:
+    """The message with which `graft train` refuses; everything that must hold of any refusal is checked."""
+    out = tmp_path / "out"
+    before = sorted(tmp_path.rglob("*"))
+    ran = graft("train", "--out", out, *arguments)
+    assert ran.code == 2
+    assert "Traceback" not in ran.err + ran.out
+    assert "->" in ran.err, "the way out is named"
+    assert sorted(tmp_path.rglob("*")) == before, "nothing is written"
+    return ran.err
+
+
+ROWS = {
+    "not-an-object": ([GOOD, [1, 2]], "rows.jsonl:2: a row must be an object"),
+    "missing-key": ([GOOD, {"instruction": "Say hello."}], "rows.jsonl:2: the key `output` is missing"),
+    "missing-key-in-the-first": ([{"instruction": "Say hello."}], "rows.jsonl:1: the key `output` is missing"),
+    "other-keys": ([{"question": "?", "answer": "!"}], "rows.jsonl:1: no format has these keys"),
+    "empty-answer": ([GOOD, GOOD, {**GOOD, "output": " "}], "rows.jsonl:3: `output` is empty"),
+    "not-a-text": ([{**GOOD, "output": 7}], "rows.jsonl:1: `output` is int"),
+}
+
+
+@pytest.mark.parametrize("case", ROWS)
+def test_rows(case: str, graft: Graft, tmp_path: Path) -> None:
+    rows, expected = ROWS[case]
+    assert expected in refused(graft, tmp_path, "--data", write(tmp_path / "rows.jsonl", *rows))
+
+
+def test_missing_file(graft: Graft, tmp_path: Path) -> None:
+    assert "nowhere.json does not exist" in refused(graft, tmp_path, "--data", tmp_path / "nowhere.json")
+
+
+def test_no_data(graft: Graft, tmp_path: Path) -> None:
+    assert "--data" in refused(graft, tmp_path)
+
+
+def test_not_json(graft: Graft, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text('[\n {"instruction": "a", "output": "b"},\n {"instruction": oops}\n]')
+    assert "rows.json:3: not JSON" in refused(graft, tmp_path, "--data", path)
+
+
+def test_no_row_fits_the_cutoff(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 4)
+    message = refused(graft, tmp_path, "--data", path, "--set", "data.cutoff=12")
+    assert "no row fits data.cutoff 12" in message
+    assert "rows.jsonl:1" in message
+
+
+def test_no_trained_token(graft: Graft, tmp_path: Path) -> None:
+    """Cut to the cutoff, no row has a token of its answer left."""
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 4)
+    message = refused(graft, tmp_path, "--data", path, "--set", "data.cutoff=12", "--set", "data.too_long=cut")
+    assert "rows.jsonl" in message
+    assert "data.cutoff" in message
+
+
+def test_a_row_above_the_cutoff_where_that_is_an_error(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", GOOD, {**GOOD, "output": "long " * 90})
+    options = ("--set", "data.cutoff=100", "--set", "data.too_long=error", "--set", "data.held_out=0")
+    assert "rows.jsonl:2: " in refused(graft, tmp_path, "--data", path, *options)
+
+
+def test_rows_above_the_cutoff_are_reported(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6, {**GOOD, "output": "long " * 90})
+    ran = graft("train", "--data", path, "--out", tmp_path / "run", "--set", "data.cutoff=100", "--set",
+                "train.max_steps=1", "--set", "data.held_out=0", "--json")  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert "1 of 7 rows are longer than data.cutoff 100" in ran.err
+    assert "lines 7" in ran.err
+    assert ran.json["first_eval_loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("train.lerning_rate=1", "`train.learning_rate`"),
+        ("lora.rank=8", "lora.r"),
+        ("lora.r=many", "lora.r"),
+        ("train.schedule=cosinus", "train.schedule"),
+        ("data.template=alpca", "`alpaca`"),
+        ("data.format=alpac", "`alpaca`"),
+        ("lora.target_modules=qproj", "`q_proj`"),
+        ("lora.target_modules=qproj", "down_proj"),
+        ("lora.r=5000", "at most"),
+        ("data.held_out=6", "data.held_out"),
+        ("method=lorra", "method"),
+        ("nonsense", "name=value"),
+    ],
+)
+def test_settings(assignment: str, expected: str, graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    assert expected in refused(graft, tmp_path, "--data", path, "--set", assignment)
+
+
+def test_unknown_setting_in_a_file(graft: Graft, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("train: {epoch: 3}\n")
+    assert "`train.epochs`" in refused(graft, tmp_path, "--config", config)
+
+
+def test_unknown_flag_names_the_nearest(graft: Graft, tmp_path: Path) -> None:
+    ran = graft("train", "--dta", "rows.json")
+    assert ran.code == 2
+    assert "--data" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_output_folder_in_use(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    assert "out is in use" in refused(graft, tmp_path, "--data", path)
+
+
+def test_resume_of_nothing(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    assert "no run to go on with" in refused(graft, tmp_path, "--data", path, "--resume")
+
+
+def test_model_without_weights(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in seedling_path().iterdir():
+        if file.suffix == ".json":
+            (model / file.name).write_bytes(file.read_bytes())
+    message = refused(graft, tmp_path, "--data", path, "--model", model)
+    assert str(model) in message
+    assert "safetensors" in message
+
+
+def test_model_with_pickle_weights_only(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    model = tmp_path / "model"
+    model.mkdir()
+    for file in seedling_path().iterdir():
+        if file.suffix == ".json":
+            (model / file.name).write_bytes(file.read_bytes())
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
+    assert "pickle" in refused(graft, tmp_path, "--data", path, "--model", model)
+
+
+def test_missing_model(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    assert "nomodel" in refused(graft, tmp_path, "--data", path, "--model", tmp_path / "nomodel")
+
+
+def test_refused_model_says_how_to_get_access(graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    message = refused(graft, tmp_path, "--data", path, "--model", "someone/some-model")
+    assert "someone/some-model" in message
+    assert "folder" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("merge", "--adapter", "nowhere", "--out", "x"), "nowhere"),
+        (("chat", "--adapter", "nowhere", "--prompt", "hi"), "nowhere"),
+        (("chat", "--prompt", "hi", "--top-p", "0"), "top_p"),
+        (("chat", "--json"), "--prompt"),
+        (("eval", "--no-base"), "nothing to evaluate"),
+        (("eval", "--data", "nowhere.json"), "nowhere.json"),
+        (("train", "--resume"), "--out"),
+    ],
+)
+def test_other_verbs(
+    arguments: tuple[str, ...], expected: str, graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = graft(*arguments)
+    assert ran.code == 2
+    assert expected in ran.err
+    assert "Traceback" not in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_merge_into_a_folder_in_use(graft: Graft, run_folder: Path, tmp_path: Path) -> None:
+    ran = graft("merge", "--adapter", run_folder, "--out", tmp_path)
+    assert ran.code == 2
+    assert "in use" in ran.err
+
+
+def test_a_merge_that_is_not_proven_is_not_handed_over(
+    graft: Graft, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TOLERANCES, torch.float32, 0.0)
+    ran = graft("merge", "--adapter", run_folder, "--out", tmp_path / "merged", "--json")
+    assert ran.code == 3
+    assert "does not answer" in ran.err
+    assert ran.json["exit_code"] == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_itself_leaves_with_the_code(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from graft.cli import main; main()"]
+    ended = subprocess.run(
+        [*command, "train", "--data", "nowhere.json", "--json"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ended.returncode == 2
+    assert "nowhere.json" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["exit_code"] == 2

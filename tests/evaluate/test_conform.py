@@ -1,0 +1,62 @@
+"""The proof holds where two models are one, and fails where they are not."""
+
+import pytest
+import torch
+
+from graft.adapters import METHODS, Bank
+from graft.config import LoraConfig
+from graft.evaluate import Statement, compare, interrogate
+from tests.families import build
+
+PROBES = [[1, 2, 3, 4], [1, 2, 9], [7] * 12]
+
+
+def grafted(std: float) -> tuple[Bank, int]:
+    bank = Bank(build("llama-gqa", dtype=torch.float32))
+    adapter = METHODS["lora"].create(bank.model, LoraConfig(r=4), seed=1)
+    for number, (_, parameter) in enumerate(adapter.named_parameters()):
+        torch.nn.init.normal_(parameter, std=std, generator=torch.Generator().manual_seed(number))
+    return bank, bank.add(adapter)
+
+
+def test_a_merged_model_conforms() -> None:
+    bank, slot = grafted(0.2)
+    expected = interrogate(bank, slot, PROBES, [0])
+    bank.merge(slot)
+    proof = compare(expected, interrogate(bank, None, PROBES, [0], led_along=expected.answers), torch.float32)
+    assert proof.holds
+    assert proof.answers == 3
+    assert proof.positions == sum(len(answer) + 1 for answer in expected.answers)
+    assert proof.difference > 0, "it was another model that was asked"
+
+
+@pytest.mark.parametrize("std", [0.2, 0.02])
+def test_the_base_does_not_conform(std: float) -> None:
+    bank, slot = grafted(std)
+    expected = interrogate(bank, slot, PROBES, [0])
+    proof = compare(expected, interrogate(bank, None, PROBES, [0], led_along=expected.answers), torch.float32)
+    assert not proof.holds
+
+
+def test_answers_that_part_at_a_tie_are_no_fault_and_are_said() -> None:
+    logits = torch.tensor([[0.0, 5.0, 4.9999], [1.0, 0.0, 0.0]])
+    expected = Statement([[1]], [logits])
+    proof = compare(expected, Statement([[2]], [logits.clone()]), torch.float32)
+    assert (proof.tied, proof.parted) == (1, 0)
+    assert proof.holds
+    assert "1 part at a tie" in str(proof)
+
+
+@pytest.mark.parametrize("found", [[0], []])
+def test_answers_that_part_elsewhere_fail_the_proof(found: list[int]) -> None:
+    logits = torch.tensor([[0.0, 5.0, 4.9999], [1.0, 0.0, 0.0]])
+    proof = compare(Statement([[1]], [logits]), Statement([found], [logits.clone()]), torch.float32)
+    assert proof.parted == 1
+    assert not proof.holds
+
+
+def test_logits_beyond_the_tolerance_fail_the_proof_though_the_answers_agree() -> None:
+    logits = torch.tensor([[0.0, 5.0], [1.0, 0.0]])
+    proof = compare(Statement([[1]], [logits]), Statement([[1]], [logits + 0.001]), torch.float32)
+    assert not proof.parted
+    assert not proof.holds
