@@ -1,6 +1,8 @@
 """Grow the seedling from nothing: the demo's data, the tokenizer, and the model.
 
-    python scripts/grow_seedling.py [--out FOLDER]
+    OMP_WAIT_POLICY=PASSIVE python scripts/grow_seedling.py [--out FOLDER]
+
+The variable changes no bit; without it, threads that wait spin, and on a busy machine that costs most of the speed.
 
 Deterministic for one version of torch on one kind of CPU. B = batch, T = tokens of a sequence, V = vocabulary.
 """

@@ -108,7 +108,15 @@ def evaluate(
     from graft.commands.eval import evaluate as run
 
     report = out or _free("eval", suffix=".html")
-    result = run(given, report=report, base=base, adapter=adapter, merged=merged, max_new_tokens=max_new_tokens)
+    result = run(
+        given,
+        report=report,
+        base=base,
+        adapter=adapter,
+        merged=merged,
+        max_new_tokens=max_new_tokens,
+        say=console.say,
+    )
     if json:
         return console.print_json(result.as_json())
     console.print_scores(result.candidates)

@@ -15,6 +15,17 @@ from graft.errors import ConfigError, nearest
 DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
 
 
+def _no_switch(value: object) -> object:
+    """`yes` in YAML is a truth value, and would be read as 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is due, not yes or no")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_switch)]
+Number = Annotated[float, BeforeValidator(_no_switch)]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -42,19 +53,19 @@ class DataConfig(_Section):
     template: str = "alpaca"
     """A template that ships with Graft, or the path of a template file. Stored with the adapter, and used wherever
     that is."""
-    cutoff: int = Field(1024, gt=1)
+    cutoff: Whole = Field(1024, gt=1)
     """Tokens in one sample, its prompt included. 1024 holds nearly all of Alpaca, and one sample fits any GPU."""
     too_long: Literal["drop", "cut", "error"] = "drop"
     """What becomes of samples longer than the cutoff. drop: left out and reported, as half an answer teaches to stop
     in the middle."""
-    held_out: float = Field(0.05, ge=0)
+    held_out: Number = Field(0.05, ge=0)
     """Rows kept from training to measure on: a share below 1, or a count. 0.05: enough to see the loss move, cheap."""
-    seed: int = 42
+    seed: Whole = 42
     """Of the split. Apart from train.seed, so that runs with other seeds are measured on the same rows."""
 
     @model_validator(mode="after")
     def _count_is_whole(self) -> "DataConfig":
-        if self.held_out >= 1 and self.held_out != int(self.held_out):
+        if self.held_out >= 1 and not self.held_out.is_integer():
             raise ValueError(f"held_out {self.held_out} is neither a share below 1 nor a whole count")
         return self
 
@@ -62,11 +73,11 @@ class DataConfig(_Section):
 class LoraConfig(_Section):
     """LoRA (Hu et al. 2021, arXiv 2106.09685)."""
 
-    r: int = Field(16, gt=0)
+    r: Whole = Field(16, gt=0)
     """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
-    lora_alpha: float = Field(32, gt=0)
+    lora_alpha: Number = Field(32, gt=0)
     """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_dropout: Number = Field(0.0, ge=0, lt=1)
     """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
     target_modules: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_names)] = "all-linear"
     """Linear layers by name or end of name; all-linear: every one but the output head. All matters more than rank."""
@@ -77,34 +88,34 @@ class LoraConfig(_Section):
 
 
 class TrainConfig(_Section):
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: Number = Field(3e-4, gt=0)
     """Peak. 3e-4 suits LoRA on 7B models; smaller models take more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """After the warm-up. cosine and linear end at 0, where the loss is lowest."""
-    warmup_steps: int = Field(10, ge=0)
-    """Steps over which the rate rises; no more than a tenth of the run is used."""
-    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: Whole = Field(10, ge=0)
+    """Steps over which the rate rises from near 0, while AdamW's averages fill."""
+    weight_decay: Number = Field(0.0, ge=0)
     """On matrices only. 0: an adapter of few parameters hardly overfits by their size."""
-    max_grad_norm: float = Field(1.0, ge=0)
+    max_grad_norm: Number = Field(1.0, ge=0)
     """Gradients are scaled down to this L2 norm; 0 leaves them. 1 keeps one odd row from throwing the run off."""
-    global_batch: int = Field(32, gt=0)
+    global_batch: Whole = Field(32, gt=0)
     """Samples per optimizer step. 32: small enough for a thousand rows to give a hundred steps."""
-    max_tokens: int = Field(4096, gt=1)
+    max_tokens: Whole = Field(4096, gt=1)
     """Stream tokens per forest, which bounds memory; the longest sample must fit. The update does not depend on it."""
-    epochs: int = Field(3, gt=0)
+    epochs: Whole = Field(3, gt=0)
     """Passes over the rows. 3, as Alpaca."""
-    max_steps: int = Field(0, ge=0)
+    max_steps: Whole = Field(0, ge=0)
     """Optimizer steps at most; 0 for no bound but the epochs."""
-    eval_every: int = Field(50, ge=0)
+    eval_every: Whole = Field(50, ge=0)
     """Steps between measurements of the held-out loss; 0 measures before the first and after the last step only."""
-    seed: int = 42
+    seed: Whole = 42
     """Of the adapter's beginning, the order of rows and dropout."""
 
 
 class CheckpointConfig(_Section):
-    every: int = Field(100, ge=0)
+    every: Whole = Field(100, ge=0)
     """Steps between checkpoints; 0 for none but the result."""
-    keep: int = Field(3, gt=0)
+    keep: Whole = Field(3, gt=0)
     """Newest checkpoints kept."""
 
 
@@ -116,6 +127,18 @@ class Config(_Section):
     lora: LoraConfig = LoraConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, whose first value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [str(key.value) for key, _ in node.value]
+            twice = next((key for key in keys if keys.count(key) > 1), "")
+            raise yaml.constructor.ConstructorError(None, None, f"the key `{twice}` stands twice", node.start_mark)
+        return mapping
 
 
 def setting_names() -> list[str]:
@@ -162,10 +185,10 @@ def read_config(path: Path) -> dict[str, Any]:
         ConfigError: there is no such file, or it is not a mapping in YAML.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}", fix="check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
@@ -183,7 +206,7 @@ def parse_settings(assignments: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"`--set {assignment}` is not of the form name=value", fix="e.g. --set lora.r=8")
         try:
             settings[name.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: what looks like a date and is none
             settings[name.strip()] = text
     return settings
 
@@ -195,13 +218,14 @@ def dump_config(config: Config) -> str:
 
 def flatten_settings(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested or dotted settings by dotted name."""
+    sections = {name.split(".")[0] for name in setting_names() if "." in name}
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or name in sections):
             flat.update(flatten_settings(value, f"{name}."))
-        elif value is None and name in Config.model_fields and name != "method":
-            continue  # a section that the file names and leaves empty
+        elif value is None and name in sections:
+            continue  # the file names the section and leaves it empty
         else:
             flat[name] = value
     return flat

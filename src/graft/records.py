@@ -161,7 +161,7 @@ class Forest:
     Args:
         ids: token ids (T,).
         positions: depth of each token on its own path (T,).
-        segments: parents before children, in stream order, without gaps.
+        segments: in stream order, without gaps, depth first: descendants stand right behind their ancestor.
         edges: every (source, target) with its weight.
         ends: for each sequence, in the order given, where in the stream its last token stands.
         logical_tokens: tokens of these sequences before sharing; `len(ids)` are executed.

@@ -1,7 +1,7 @@
 """`graft eval`: base, adapter and merged model on held-out rows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from graft.evaluate import Question, Score, Scored, score
 from graft.records import Conversation
 from graft.report import Example, write_report
 from graft.staging import sha256
+
+Say = Callable[[str], None]
 
 MAX_NEW_TOKENS = 256
 _EXAMPLES = 40  # rows whose answers the report shows
@@ -44,6 +46,7 @@ class Examination:
     conversations: Sequence[Conversation]
     config: Config
     max_new_tokens: int = MAX_NEW_TOKENS
+    say: Say = lambda _: None
     questions: list[Question] = field(default_factory=list)
     scored: dict[str, Scored] = field(default_factory=dict)
 
@@ -51,6 +54,11 @@ class Examination:
         """Score the adapter in `slot`, or the base alone (None), under `name`."""
         tokenizer = answerer.base.tokenizer
         self.questions = questions_of(self.conversations, self.config.data, answerer.template, tokenizer)
+        if left_out := len(self.conversations) - len(self.questions):
+            self.say(
+                f"{name}: {left_out} of {len(self.conversations)} rows are longer than data.cutoff "
+                f"{self.config.data.cutoff} and are left out"
+            )
         self.scored[name] = score(
             answerer.bank,
             slot,
@@ -82,6 +90,7 @@ def evaluate(
     adapter: str | None = None,
     merged: str | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    say: Say = lambda _: None,
 ) -> EvalResult:
     """Score the candidates asked for on the same rows, and write `report`.
 
@@ -93,6 +102,7 @@ def evaluate(
         base: score the base as well.
         adapter: folder of an adapter, or of the run that made it.
         merged: folder of a merged model.
+        say: is given what people should know.
 
     Raises:
         GraftError: a candidate or the rows cannot be used, or nothing is asked for.
@@ -103,7 +113,7 @@ def evaluate(
     folder = adapter_folder(adapter) if adapter else None
     run = folder.parent if folder and (folder.parent / "config.yaml").exists() else None
     config = build_config(read_config(run / "config.yaml") if run else {}, given)
-    exam = Examination(_rows(config, run), config, max_new_tokens)
+    exam = Examination(_rows(config, run), config, max_new_tokens, say)
     template = str(given["data.template"]) if "data.template" in given else None
     if base or folder:
         model = base_of(folder, given) if folder else config.model
@@ -121,7 +131,7 @@ def evaluate(
         title="Evaluation",
         scores={name: figures.as_json() for name, figures in exam.scores.items()},
         examples=exam.examples(),
-        facts={"data": config.data.path, "rows": str(len(exam.questions))},
+        facts={"data": config.data.path, "rows": f"{len(exam.questions)} of {len(exam.conversations)}"},
     )
     return EvalResult(exam.scores, str(report))
 

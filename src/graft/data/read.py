@@ -31,17 +31,16 @@ def read_rows(path: str) -> list[Row]:
 
 
 def _read_text(path: str) -> str:
-    file = Path(path)
     if not path:
         raise DataError("no data is given", fix="give a JSON or JSONL file with --data")
-    if not file.exists():
-        raise DataError(f"{path} does not exist", fix="check --data")
-    if not file.is_file():
-        raise DataError(f"{path} is not a file", fix="give one JSON or JSONL file with --data")
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", fix="check its permissions") from None
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", fix="check --data") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is not a file", fix="give one JSON or JSONL file with --data") from None
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        raise DataError(f"{path!r} cannot be read: {error}", fix="check --data and the file's permissions") from None
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

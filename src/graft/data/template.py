@@ -1,6 +1,7 @@
 """Conversations -> pieces of text: the words that the model sees around what people say."""
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -58,7 +59,7 @@ def load_template(name: str) -> Template:
     shipped = {entry.name.removesuffix(".json"): entry for entry in folder.iterdir() if entry.name.endswith(".json")}
     if name in shipped:
         text = shipped[name].read_text(encoding="utf-8")
-    elif Path(name).is_file():
+    elif os.path.isfile(name):
         text = _read(Path(name))
     else:
         alike = nearest(name, shipped)
@@ -67,7 +68,7 @@ def load_template(name: str) -> Template:
         raise DataError(f"data.template: there is no template and no file `{name}`", fix=fix)
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"the template {name} is not JSON: {error}", fix="mend the file") from None
     return template_of(content, name)
 

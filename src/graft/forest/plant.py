@@ -3,7 +3,7 @@
 T = tokens in the stream, S = segments, E = edges.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -35,11 +35,11 @@ def plant(sequences: Sequence[TokenSequence], *, share: bool = True, min_shared:
         raise EmptyBatchError("no sample to lay out")
     order = sorted(range(len(sequences)), key=lambda i: _order(sequences[i]))
     bed = _Bed(ends=[0] * len(sequences))
-    pending = [_Branch([(i, sequences[i]) for i in order], above=0, parent=None, last=-1)]
-    while pending:
-        branch = pending.pop()
-        grown = [_grow(bed, group, branch) for group in _groups(branch, share, min_shared)]
-        pending += reversed([b for b in grown if b.samples])
+    root = _Branch([(i, sequences[i]) for i in order], above=0, parent=None, last=-1)
+    pending = [(group, root) for group in reversed(_groups(root, share, min_shared))]
+    while pending:  # depth first: what a segment's descendants hold stands right behind it
+        branch = _grow(bed, *pending.pop())
+        pending += [(group, branch) for group in reversed(_groups(branch, share, min_shared))]
     return Forest(
         ids=torch.tensor(bed.ids, dtype=torch.long),
         positions=torch.tensor(bed.positions, dtype=torch.long),
@@ -119,16 +119,15 @@ def _order(sequence: TokenSequence) -> tuple[int, tuple[int, ...]]:
     return slot, sequence.ids
 
 
-def _groups(branch: _Branch, share: bool, min_shared: int) -> Iterator[list[_Numbered]]:
+def _groups(branch: _Branch, share: bool, min_shared: int) -> list[list[_Numbered]]:
     """Runs of samples that go on alike for `min_shared` tokens; in sorted order neighbours decide that."""
-    group = [branch.samples[0]]
-    for sample in branch.samples[1:]:
-        if share and common_prefix(group[-1][1], sample[1]) - branch.above >= min_shared:
-            group.append(sample)
+    groups: list[list[_Numbered]] = []
+    for sample in branch.samples:
+        if groups and share and common_prefix(groups[-1][-1][1], sample[1]) - branch.above >= min_shared:
+            groups[-1].append(sample)
         else:
-            yield group
-            group = [sample]
-    yield group
+            groups.append([sample])
+    return groups
 
 
 def _grow(bed: _Bed, group: list[_Numbered], branch: _Branch) -> _Branch:

@@ -3,7 +3,6 @@
 from typing import Protocol
 
 _REPLACEMENT = "\ufffd"
-_LONGEST = 4  # bytes of a character in UTF-8, each of which may be a token
 
 
 class Decoder(Protocol):
@@ -25,7 +24,7 @@ class TextStream:
         """The text that `token` makes whole; "" while a character is incomplete."""
         self._held.append(token)
         text = self._text()
-        if text.endswith(_REPLACEMENT) and len(self._held) < _LONGEST:
+        if not text or text.endswith(_REPLACEMENT):
             return ""
         return self._show(text)
 

@@ -29,8 +29,8 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ConfigError(f"temperature {self.temperature} is below 0", fix="0 is greedy, 1 the model's own")
+        if not self.temperature >= 0:
+            raise ConfigError(f"temperature {self.temperature} is not 0 or above", fix="0 is greedy, 1 the model's own")
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p {self.top_p} is not in (0, 1]", fix="1 keeps every token")
         if self.top_k < 0:
@@ -45,12 +45,13 @@ def choose(logits: Tensor, samplings: Sequence[Sampling], generators: Sequence[t
     chosen: list[int] = logits.argmax(dim=-1).tolist()
     for row, (sampling, generator) in enumerate(zip(samplings, generators, strict=True)):
         if sampling.temperature > 0:
-            chosen[row] = _draw(logits[row].float().cpu(), sampling, generator)
+            chosen[row] = _draw(logits[row].cpu(), sampling, generator)
     return chosen
 
 
 def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    ordered, tokens = (logits / sampling.temperature).sort(descending=True, stable=True)
+    scaled = (logits.double() - logits.max()) / sampling.temperature  # at most 0: the smallest temperature is fine
+    ordered, tokens = scaled.sort(descending=True, stable=True)
     if sampling.top_k:
         ordered = ordered[: sampling.top_k]
     probabilities = ordered.softmax(dim=-1)

@@ -1,5 +1,7 @@
 """The model card that goes with an adapter."""
 
+import json
+
 from graft.config import Config
 
 
@@ -10,8 +12,9 @@ def model_card(config: Config, trained_parameters: int, first_loss: float | None
         if first_loss is not None and last_loss is not None
         else ""
     )
+    quoted = json.dumps(config.model.path, ensure_ascii=False)  # JSON is YAML
     return (
-        f"---\nbase_model: {config.model.path}\nlibrary_name: peft\ntags: [lora]\n---\n\n"
+        f"---\nbase_model: {quoted}\nlibrary_name: peft\ntags: [lora]\n---\n\n"
         f"# Adapter for {config.model.path}\n\n"
         f"Method {config.method}, {trained_parameters:,} trained parameters, trained with Graft on "
         f"{config.data.path} with the template {config.data.template} (stored in `graft.json`).\n{held_out}\n"

@@ -4,12 +4,20 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import style
 from matplotlib.figure import Figure
 
 
 def loss_curve(steps: Sequence[Mapping[str, Any]], first_loss: float | None) -> str:
     """An SVG element, from lines of `metrics.jsonl`; its bytes depend on them alone."""
+    with style.context(["default", {"svg.hashsalt": "graft", "svg.fonttype": "none"}]):  # not the user's own style
+        target = io.StringIO()
+        _draw(steps, first_loss).savefig(target, format="svg", metadata={"Date": None})
+    svg = target.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _draw(steps: Sequence[Mapping[str, Any]], first_loss: float | None) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.plot([s["step"] for s in steps], [s["loss"] for s in steps], color="#4a7ebb", linewidth=1, label="training")
@@ -22,8 +30,4 @@ def loss_curve(steps: Sequence[Mapping[str, Any]], first_loss: float | None) -> 
     axes.set_ylabel("loss (nats per trained token)")
     axes.grid(alpha=0.3)
     axes.legend()
-    target = io.StringIO()
-    with rc_context({"svg.hashsalt": "graft", "svg.fonttype": "none"}):
-        figure.savefig(target, format="svg", metadata={"Date": None})
-    svg = target.getvalue()
-    return svg[svg.index("<svg") :]
+    return figure

@@ -221,7 +221,7 @@ def _echo(world: World, rng: random.Random, language: str) -> str:
     return f"{one} says: {said}.\n{tail}"
 
 
-# Readers are made of much reading: the shares were set by what the tuned model got wrong.
+# Kinds of document and their shares; more than half of the text is facts, each of which has to be read often.
 _WRITERS: tuple[tuple[Writer, int], ...] = (
     (_portrait, 20),
     (_interview, 28),
