@@ -34,7 +34,7 @@ format: setup
 
 # Grows the model that ships with the package again, from nothing; deterministic, under 30 minutes on 2 cores.
 seedling: setup
-	$(BIN)/python scripts/grow_seedling.py
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python scripts/grow_seedling.py
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

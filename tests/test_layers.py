@@ -16,8 +16,8 @@ FILES = sorted(SRC.rglob("*.py"))
 LAYERS = {
     **dict.fromkeys(("errors", "records", "config", "runtime", "staging"), 0),
     **dict.fromkeys(("data", "forest", "model", "adapters", "seedling"), 1),
-    **dict.fromkeys(("train", "infer", "plan"), 2),
-    **dict.fromkeys(("evaluate", "serve", "report"), 3),
+    **dict.fromkeys(("training", "infer", "plan"), 2),
+    **dict.fromkeys(("evaluation", "serve", "report"), 3),
     **dict.fromkeys(("commands", "cli", "__init__"), 4),
 }
 # Layer 0 is a handful of files and layer 4 wires all together; in between a folder knows itself and what is below.
@@ -119,7 +119,7 @@ def test_no_file_or_folder_is_a_catch_all() -> None:
     ("owner", "source"),
     [
         ("data", "from graft.forest import plant"),
-        ("data", "import graft.train.loop"),
+        ("data", "import graft.training.loop"),
         ("data", "def f():\n    from graft.model.load import load_base"),
         ("data", "if TYPE_CHECKING:\n    from graft.cli import app"),
         ("data", "from ..adapters import Bank"),
@@ -127,9 +127,9 @@ def test_no_file_or_folder_is_a_catch_all() -> None:
         ("data", "from graft import load"),
         ("data", "import graft"),
         ("config", "from graft.data import read_rows"),
-        ("train", "from graft.infer import Engine"),
+        ("training", "from graft.infer import Engine"),
         ("infer", "from graft.report.html import write_report"),
-        ("evaluate", "from graft.report import cells"),
+        ("evaluation", "from graft.report import cells"),
         ("report", "from graft.commands import console"),
         ("helpers_of_mine", "import json"),
     ],
@@ -145,8 +145,8 @@ def test_an_import_that_goes_up_or_sideways_is_found(owner: str, source: str) ->
             "data",
             "from graft.data.read import read_rows\nfrom .template import Template\nfrom ..errors import DataError",
         ),
-        ("train", "from graft.forest import plant\nimport torch, json"),
-        ("evaluate", "from graft.infer import Engine"),
+        ("training", "from graft.forest import plant\nimport torch, json"),
+        ("evaluation", "from graft.infer import Engine"),
         ("runtime", "from graft import __version__\nfrom graft.errors import GraftError"),
         ("cli", "from graft.commands import console\nimport grafting"),
     ],

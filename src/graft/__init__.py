@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from graft.commands.eval import EvalResult
     from graft.commands.merge import MergeResult
     from graft.commands.train import TrainResult
-    from graft.train import Subscriber
+    from graft.training import Subscriber
 
 __version__ = "0.1.0"
 __all__ = ["GraftError", "demo", "evaluate", "load", "merge", "seedling_path", "train"]

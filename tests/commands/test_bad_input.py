@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from graft.evaluate.conform import TOLERANCES
+from graft.evaluation.conform import TOLERANCES
 from graft.seedling import seedling_path
 from tests.commands.conftest import Graft
 

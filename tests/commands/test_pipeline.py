@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import graft as api
 from graft.config import Config
-from graft.train import read_metrics
+from graft.training import read_metrics
 from tests.commands.conftest import QUICK, Graft
 
 METRICS = {
@@ -142,7 +142,7 @@ def test_peft_and_transformers_give_the_logits_of_the_adapter(run_folder: Path) 
     ids = AutoTokenizer.from_pretrained(api.seedling_path())("Where does the story end? 你好。", return_tensors="pt")
     with torch.no_grad():
         expected = theirs(**ids).logits[0]
-    from graft.evaluate import interrogate
+    from graft.evaluation import interrogate
 
     ours = api.load(adapter=run_folder).answerer
     stream = ids["input_ids"][0].tolist()

@@ -76,7 +76,9 @@ def test_pretraining_text_has_no_template() -> None:
     assert not any("#" in text or "Instruction" in text or "Response" in text for text in some_text())
 
 
-@pytest.mark.parametrize("side, path", [(0, demo_train_path()), (1, demo_held_out_path())], ids=["train", "held-out"])
+@pytest.mark.parametrize(
+    ("side", "path"), [(0, demo_train_path()), (1, demo_held_out_path())], ids=["train", "held-out"]
+)
 def test_shipped_rows_are_what_the_generator_writes(side: int, path: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", make_tasks()[side])
     assert path.read_bytes() == (tmp_path / "rows.jsonl").read_bytes()

@@ -20,7 +20,7 @@ from graft.data import (
     template_of,
 )
 from graft.errors import AdapterError, DataError
-from graft.evaluate import Question
+from graft.evaluation import Question
 from graft.forest import attach
 from graft.model import Base, Tokenizer, load_base, load_tokenizer
 from graft.records import Conversation, TokenSequence

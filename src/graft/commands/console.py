@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from graft.evaluate import Score
+from graft.evaluation import Score
 from graft.report import COLUMNS, cells
-from graft.train import Event, Saved, Started, Stepped
+from graft.training import Event, Saved, Started, Stepped
 
 _LINES = 20  # progress lines of a whole run where the output is no terminal
 

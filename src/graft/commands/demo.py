@@ -14,11 +14,11 @@ from graft.commands.merge import merge_answerer
 from graft.commands.train import TrainResult, outlook, train
 from graft.config import Config, ModelConfig, build_config, dump_config
 from graft.data import read_conversations, read_rows
-from graft.evaluate import Conformance
+from graft.evaluation import Conformance
 from graft.report import write_report
 from graft.runtime import seed_everything
 from graft.seedling import demo_held_out_path, demo_train_path
-from graft.train import Subscriber, read_metrics
+from graft.training import Subscriber, read_metrics
 
 _PROBES = 32  # held-out prompts on which the merged model is held against the adapter
 _NEW_TOKENS = 64  # the longest answer of the demo's rows is shorter

@@ -17,7 +17,7 @@ from graft.commands.assembly import (
 )
 from graft.config import Config, ModelConfig, build_config, flatten_settings, read_config
 from graft.errors import ConfigError, DataError
-from graft.evaluate import Question, Score, Scored, score
+from graft.evaluation import Question, Score, Scored, score
 from graft.records import Conversation
 from graft.report import Example, write_report
 from graft.staging import sha256

@@ -10,7 +10,7 @@ from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answ
 from graft.config import ModelConfig, flatten_settings
 from graft.data import encode_prompt
 from graft.errors import ProofError, RunError
-from graft.evaluate import Conformance, Statement, compare, interrogate
+from graft.evaluation import Conformance, Statement, compare, interrogate
 from graft.model import save_base
 from graft.records import Message
 from graft.staging import staged

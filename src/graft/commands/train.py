@@ -18,13 +18,13 @@ from graft.commands.assembly import (
 from graft.config import Config, dump_config
 from graft.data import Template, load_template
 from graft.errors import RunError
-from graft.evaluate import held_out_loss
+from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
 from graft.model import Base
 from graft.report import model_card, write_report
 from graft.runtime import environment, seed_everything
 from graft.staging import sha256, staged
-from graft.train import (
+from graft.training import (
     Batches,
     Checkpoints,
     Event,

@@ -6,6 +6,7 @@ The seedling's pretraining text and the demo's instructions both draw from here,
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from graft.seedling import words
@@ -149,9 +150,7 @@ ORDERS: tuple[tuple[Word, tuple[Word, ...]], ...] = (
     (Word("month", "月"), (*words.MONTHS, words.MONTHS[0])),
     (Word("number", "数"), tuple(number(n) for n in range(LARGEST + 1))),
 )
-NEIGHBOURS = tuple(
-    (kind, first, then) for kind, order in ORDERS for first, then in zip(order[:-1], order[1:], strict=True)
-)
+NEIGHBOURS = tuple((kind, first, then) for kind, order in ORDERS for first, then in pairwise(order))
 
 COUNTS = tuple((a, b) for a in range(1, LARGEST - 1) for b in range(a + 2, min(a + 6, LARGEST) + 1))
 PAIRS = tuple((a, b) for a in range(1, LARGEST + 1) for b in range(1, LARGEST + 1) if a != b)

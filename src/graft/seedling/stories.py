@@ -33,7 +33,7 @@ def _state(fact: Fact, rng: random.Random, language: str, *, pronoun: bool = Fal
 
 def _portrait(world: World, rng: random.Random, language: str) -> str:
     """What is true of one person, by name at first and then by name or pronoun."""
-    facts = [fact for fact in world.about(rng.choice(words.PEOPLE))]
+    facts = world.about(rng.choice(words.PEOPLE))
     chosen = rng.sample(facts, rng.randint(3, len(facts)))
     return _join(
         [_state(f, rng, language, pronoun=i > 0 and rng.random() < 0.6) for i, f in enumerate(chosen)], language
@@ -223,14 +223,14 @@ def _echo(world: World, rng: random.Random, language: str) -> str:
 
 # Kinds of document and their shares; more than half of the text is facts, each of which has to be read often.
 _WRITERS: tuple[tuple[Writer, int], ...] = (
-    (_portrait, 20),
-    (_interview, 28),
+    (_portrait, 18),
+    (_interview, 30),
     (_almanac, 10),
-    (_reading, 20),
-    (_dictionary, 10),
+    (_reading, 6),
+    (_dictionary, 18),
     (_opposites, 4),
-    (_sums, 5),
-    (_orders, 2),
-    (_counting, 3),
-    (_echo, 4),
+    (_sums, 10),
+    (_orders, 1),
+    (_counting, 1),
+    (_echo, 2),
 )

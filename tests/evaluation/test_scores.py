@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from graft.adapters import Bank
-from graft.evaluate import Question, held_out_loss, score
+from graft.evaluation import Question, held_out_loss, score
 from graft.infer import Engine, Request
 from tests.families import build, samples
 

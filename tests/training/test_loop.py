@@ -11,7 +11,7 @@ from graft.config import LoraConfig, TrainConfig
 from graft.errors import DataError, RunError
 from graft.records import Source, TokenSequence
 from graft.runtime import seed_everything
-from graft.train import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
+from graft.training import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
 from tests.families import build, samples
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.records import TokenSequence
-from graft.train import Batches
+from graft.training import Batches
 
 
 def batches(samples: int, batch: int, epochs: int = 3, max_steps: int = 0, seed: int = 1) -> Batches:

@@ -9,8 +9,8 @@ from torch import nn
 
 from graft.config import TrainConfig
 from graft.errors import RunError
-from graft.train import build_optimizer, learning_rate
-from graft.train.optimizer import optimizer_tensors, restore_optimizer
+from graft.training import build_optimizer, learning_rate
+from graft.training.optimizer import optimizer_tensors, restore_optimizer
 
 SCHEDULES = ("constant", "linear", "cosine")
 

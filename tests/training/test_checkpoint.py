@@ -8,7 +8,7 @@ import torch
 from graft.adapters import METHODS, Adapter, Bank, Provenance
 from graft.config import LoraConfig, TrainConfig
 from graft.errors import RunError
-from graft.train import Checkpoints, State, build_optimizer, restore
+from graft.training import Checkpoints, State, build_optimizer, restore
 from tests.families import build
 
 

@@ -18,7 +18,7 @@ from graft.adapters import Adapter, Provenance, save_adapter
 from graft.adapters.storage import WEIGHTS_FILE
 from graft.errors import RunError
 from graft.staging import manifest_fault, staged, write_manifest
-from graft.train.optimizer import optimizer_tensors, restore_optimizer
+from graft.training.optimizer import optimizer_tensors, restore_optimizer
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _STATE_FILE = "state.json"

@@ -1,10 +1,10 @@
 """Layer 2: the training loop, its optimizer, the order of samples, checkpoints and events."""
 
-from graft.train.batches import Batches
-from graft.train.checkpoint import Checkpoints, State, restore
-from graft.train.events import Event, MetricsFile, Saved, Started, Stepped, Subscriber, read_metrics
-from graft.train.loop import Training
-from graft.train.optimizer import build_optimizer, learning_rate
+from graft.training.batches import Batches
+from graft.training.checkpoint import Checkpoints, State, restore
+from graft.training.events import Event, MetricsFile, Saved, Started, Stepped, Subscriber, read_metrics
+from graft.training.loop import Training
+from graft.training.optimizer import build_optimizer, learning_rate
 
 __all__ = [
     "Batches",

@@ -15,8 +15,8 @@ from graft.errors import DataError, RunError
 from graft.forest import backward_edge_loss, forest_hidden_states, plant_batch
 from graft.records import TokenSequence
 from graft.runtime import PeakMemory, derived_seed
-from graft.train.batches import Batches
-from graft.train.events import Saved, Started, Stepped, Subscriber
+from graft.training.batches import Batches
+from graft.training.events import Saved, Started, Stepped, Subscriber
 
 _SHOWN = 5  # rows named in an error before "and n more"
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from graft.adapters import Bank
-from graft.evaluate.metrics import exact_match, rouge_l
+from graft.evaluation.metrics import exact_match, rouge_l
 from graft.forest import edge_losses, forest_hidden_states, plant_batch
 from graft.infer import Engine, Request
 from graft.records import TokenSequence

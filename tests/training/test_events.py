@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from graft.train import MetricsFile, Saved, Started, Stepped, read_metrics
+from graft.training import MetricsFile, Saved, Started, Stepped, read_metrics
 
 
 def stepped(step: int, held_out_loss: float | None = None) -> Stepped:

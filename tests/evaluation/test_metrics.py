@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.evaluate.metrics import exact_match, rouge_l, words
+from graft.evaluation.metrics import exact_match, rouge_l, words
 
 
 def longest_common(a: list[str], b: list[str]) -> int:

@@ -5,7 +5,7 @@ import torch
 
 from graft.adapters import METHODS, Bank
 from graft.config import LoraConfig
-from graft.evaluate import Statement, compare, interrogate
+from graft.evaluation import Statement, compare, interrogate
 from tests.families import build
 
 PROBES = [[1, 2, 3, 4], [1, 2, 9], [7] * 12]
