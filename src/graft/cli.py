@@ -39,7 +39,8 @@ def demo(out: Out = None, json: Json = False) -> None:
     from graft.commands import console
     from graft.commands.demo import demo as run
 
-    result = run(out or _free("demo"), subscribers=[console.ProgressDisplay()], say=console.say)
+    with console.ProgressDisplay() as progress:
+        result = run(out or _free("demo"), subscribers=[progress], say=console.say)
     if json:
         return console.print_json(result.as_json())
     console.print_scores(result.evaluation.candidates)
@@ -78,8 +79,9 @@ def train(
         for name, value in plan.as_json().items():
             print(f"{name.replace('_', ' ')}: {value}")
         return None
-    name = Path(resolved.data.path).stem or "run"
-    result = run(resolved, out or _free(name), resume=resume, subscribers=[console.ProgressDisplay()], say=console.say)
+    folder = out or _free(Path(resolved.data.path).stem or "run")
+    with console.ProgressDisplay() as progress:
+        result = run(resolved, folder, resume=resume, subscribers=[progress], say=console.say)
     if json:
         return console.print_json(result.as_json())
     if result.first_eval_loss is not None:

@@ -1,6 +1,7 @@
 """Bad input: one clear message with the place and the way out, exit code 2, no traceback, nothing half-written."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,8 @@ def test_no_row_fits_the_cutoff(graft: Graft, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", *[GOOD] * 4)
     message = refused(graft, tmp_path, "--data", path, "--set", "data.cutoff=12")
     assert "no row fits data.cutoff 12" in message
-    assert "rows.jsonl:1" in message
+    assert re.search(r"rows\.jsonl:\d has 42 tokens", message)
+    assert "data.cutoff to 42" in message
 
 
 def test_no_trained_token(graft: Graft, tmp_path: Path) -> None:
@@ -91,6 +93,12 @@ def test_rows_above_the_cutoff_are_reported(graft: Graft, tmp_path: Path) -> Non
     assert "1 of 7 rows are longer than data.cutoff 100" in ran.err
     assert "lines 7" in ran.err
     assert ran.json["first_eval_loss"] is None
+
+
+def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    message = refused(graft, tmp_path, "--data", path, "--set", "train.max_tokens=20")
+    assert "a sample of 42 tokens is above train.max_tokens 20" in message
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_refuses_a_folder_without_configuration(folder: Path) -> None:
     (folder / "config.json").unlink()
     assert "no config.json" in refusal(folder).what
     (folder / "params.json").write_text("{}")
-    assert "graft import meta" in refusal(folder).fix
+    assert "Hugging Face layout" in refusal(folder).fix
     (folder / "adapter_config.json").write_text("{}")
     assert "is an adapter" in refusal(folder).what
 

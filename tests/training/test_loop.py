@@ -136,7 +136,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
 def test_a_sample_above_max_tokens_is_named() -> None:
     long = TokenSequence((1,) * 80, (False,) + (True,) * 79, Source("rows.json", 5))
     with pytest.raises(DataError, match=r"rows\.json:5: a sample of 80 tokens is above train\.max_tokens 50"):
-        training(max_tokens=50, sequences=[long]).run()
+        training(max_tokens=50, sequences=[long])
 
 
 def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:

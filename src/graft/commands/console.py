@@ -40,7 +40,10 @@ def print_scores(scores: Mapping[str, Score]) -> None:
 
 
 class ProgressDisplay:
-    """Rate, loss, learning rate and time left: a live bar on a terminal, some lines elsewhere."""
+    """Rate, loss, learning rate and time left: a live bar on a terminal, some lines elsewhere.
+
+    A context: whatever ends it, the terminal is left as it was.
+    """
 
     def __init__(self) -> None:
         columns = ("{task.description}", "{task.fields[figures]}")
@@ -51,6 +54,13 @@ class ProgressDisplay:
         self._task = self._bar.add_task("training", total=None, figures="")
         self._total = 0
         self._began: tuple[int, float] | None = None
+
+    def __enter__(self) -> "ProgressDisplay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if people.is_terminal:
+            self._bar.stop()
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -78,8 +88,6 @@ class ProgressDisplay:
             figures += f"  held-out loss {event.held_out_loss:.4f}"
         if people.is_terminal:
             self._bar.update(self._task, completed=event.step, figures=figures)
-            if event.step == self._total:
-                self._bar.stop()
         elif event.step % max(1, self._total // _LINES) == 0 or event.step == self._total:
             left = (self._total - event.step) / rate if rate else 0.0
             say(f"step {event.step}/{self._total}  {figures}  {left:.0f} s left")

@@ -126,6 +126,7 @@ def outlook(config: Config) -> Outlook:
     base = open_base(config.model)
     adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
     batches = _batches(config, samples)
+    batches.check_fit(config.train.max_tokens)
     forests = [
         forest
         for step in range(1, min(batches.total_steps, batches.steps_per_epoch) + 1)

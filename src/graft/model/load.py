@@ -220,7 +220,7 @@ def _no_config(folder: Path) -> ModelError:
         return ModelError(f"{folder} is an adapter, not a base model", fix="give the model that it was trained on")
     if (folder / "params.json").is_file():
         return ModelError(
-            f"{folder} is a checkpoint in Meta's format", fix="make a model folder of it with `graft import meta`"
+            f"{folder} is a checkpoint in Meta's format", fix="convert it to the Hugging Face layout first"
         )
     return ModelError(f"{folder} has no config.json", fix="give the folder of a model in the Hugging Face layout")
 

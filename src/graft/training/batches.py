@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Sequence
 
+from graft.errors import DataError
 from graft.records import TokenSequence
 from graft.runtime import derived_seed
 
@@ -28,6 +29,13 @@ class Batches:
         self.total_steps = min(steps, max_steps) if max_steps else steps
         self._epoch = -1
         self._order: list[int] = []
+
+    def check_fit(self, max_tokens: int) -> None:
+        """Raise a DataError if a sample is longer than a forest may be."""
+        longest = max(self._sequences, key=len)
+        if len(longest) > max_tokens:
+            what = f"{longest.source}: a sample of {len(longest)} tokens is above train.max_tokens {max_tokens}"
+            raise DataError(what, fix=f"raise train.max_tokens to {len(longest)}, or lower data.cutoff")
 
     def of_step(self, step: int) -> list[TokenSequence]:
         """The samples of `step`, from 1."""

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from graft.adapters import Bank
-from graft.errors import DataError, RunError
+from graft.errors import RunError
 from graft.forest import backward_edge_loss, forest_hidden_states, plant_batch
 from graft.records import TokenSequence
 from graft.runtime import PeakMemory, derived_seed
@@ -28,7 +28,7 @@ class Training:
     Args:
         slot: of the adapter in the bank.
         rate: learning rate of each step, from 1.
-        max_tokens: stream tokens per forest.
+        max_tokens: stream tokens per forest; a longer sample is an error at once.
         max_grad_norm: gradients are scaled down to it; 0 leaves them.
         share: samples share prefixes; off where the adapter has dropout.
         seed: of dropout.
@@ -55,13 +55,13 @@ class Training:
     memory: PeakMemory = field(init=False)
 
     def __post_init__(self) -> None:
+        self.batches.check_fit(self.max_tokens)
         self.memory = PeakMemory(self.bank.model.device)
 
     def run(self, *, done: int = 0) -> None:
         """Train from the step after `done` to the last.
 
         Raises:
-            DataError: a sample is longer than `max_tokens`.
             RunError: a loss or gradient is not finite; the weights are those of the step before.
         """
         total = self.batches.total_steps
@@ -77,7 +77,6 @@ class Training:
 
     def _step(self, step: int) -> Stepped:
         batch = self.batches.of_step(step)
-        self._check_lengths(batch)
         forests = plant_batch(batch, max_tokens=self.max_tokens, share=self.share)
         weight = sum(forest.edges.total_weight for forest in forests)
         model, adapter = self.bank.model, self.bank.adapters[self.slot]
@@ -110,12 +109,6 @@ class Training:
             tokens_trained=sum(forest.trained_tokens for forest in forests),
             peak_memory_bytes=self.memory.bytes(),
         )
-
-    def _check_lengths(self, batch: Sequence[TokenSequence]) -> None:
-        longest = max(batch, key=len)
-        if len(longest) > self.max_tokens:
-            what = f"{longest.source}: a sample of {len(longest)} tokens is above train.max_tokens {self.max_tokens}"
-            raise DataError(what, fix=f"raise train.max_tokens to {len(longest)}, or lower data.cutoff")
 
     def _check_finite(self, step: int, loss: float, norm: float, batch: Sequence[TokenSequence]) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
