@@ -3,6 +3,7 @@
 Exit codes: 0 done; 2 bad input or settings; 3 a proof failed, nothing was handed over; 130 interrupted.
 """
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -187,12 +188,15 @@ def chat(
 
 def main() -> None:
     """Run a verb; errors that a user can mend are said in one message, without a traceback."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows another
     try:
         app()
     except GraftError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except OSError as error:
+        _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", GraftError.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

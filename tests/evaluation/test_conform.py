@@ -40,23 +40,32 @@ def test_the_base_does_not_conform(std: float) -> None:
 
 def test_answers_that_part_at_a_tie_are_no_fault_and_are_said() -> None:
     logits = torch.tensor([[0.0, 5.0, 4.9999], [1.0, 0.0, 0.0]])
-    expected = Statement([[1]], [logits])
-    proof = compare(expected, Statement([[2]], [logits.clone()]), torch.float32)
+    expected = Statement([[1]], [logits], [0])
+    proof = compare(expected, Statement([[2]], [logits.clone()], [0]), torch.float32)
     assert (proof.tied, proof.parted) == (1, 0)
     assert proof.holds
     assert "1 part at a tie" in str(proof)
 
 
+def test_ending_is_an_answer_too() -> None:
+    """Token 0 ends the answer and is as likely as token 1; then one goes on where the other ends."""
+    logits = torch.tensor([[5.0, 5.0, 0.0], [5.0, 5.0, 0.0]])
+    went_on, ended = Statement([[1]], [logits], [0]), Statement([[]], [logits[:1]], [0])
+    for expected, answers in ((went_on, [[]]), (ended, [[1]])):
+        proof = compare(expected, Statement(answers, [expected.logits[0].clone()], [0]), torch.float32)
+        assert (proof.tied, proof.parted) == (1, 0)
+
+
 @pytest.mark.parametrize("found", [[0], []])
 def test_answers_that_part_elsewhere_fail_the_proof(found: list[int]) -> None:
     logits = torch.tensor([[0.0, 5.0, 4.9999], [1.0, 0.0, 0.0]])
-    proof = compare(Statement([[1]], [logits]), Statement([found], [logits.clone()]), torch.float32)
+    proof = compare(Statement([[1]], [logits], [0]), Statement([found], [logits.clone()], [0]), torch.float32)
     assert proof.parted == 1
     assert not proof.holds
 
 
 def test_logits_beyond_the_tolerance_fail_the_proof_though_the_answers_agree() -> None:
     logits = torch.tensor([[0.0, 5.0], [1.0, 0.0]])
-    proof = compare(Statement([[1]], [logits]), Statement([[1]], [logits + 0.001]), torch.float32)
+    proof = compare(Statement([[1]], [logits], [0]), Statement([[1]], [logits + 0.001], [0]), torch.float32)
     assert not proof.parted
     assert not proof.holds

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import METHODS, Adapter, Bank, Provenance, save_adapter
+from graft.adapters import METHODS, Adapter, Bank, Provenance, read_provenance, save_adapter
 from graft.commands.assembly import (
     Samples,
     encode_samples,
@@ -31,7 +31,6 @@ from graft.training import (
     MetricsFile,
     Started,
     State,
-    Stepped,
     Subscriber,
     Training,
     build_optimizer,
@@ -102,22 +101,22 @@ def train(
     bank = Bank(base.model)
     slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
     provenance = Provenance(config.model.path, base.fingerprint, template.content())
-    losses = _Losses()
+    first_loss = _FirstLoss()
     checkpoints = Checkpoints(out / "checkpoints", keep=config.checkpoint.keep)
 
     def save(step: int) -> Path:
-        state = State(step, losses.first)
+        state = State(step, first_loss.value)
         return checkpoints.save(state, bank.adapters[slot], training.optimizer, base.model, provenance)
 
     training = _assemble(config, bank, slot, samples, save)
     done = 0
     if resume:
-        done = _resume(checkpoints, bank.adapters[slot], training, losses, say)
+        done = _resume(checkpoints, bank.adapters[slot], training, provenance, first_loss, say)
     else:
         _open_run(config, out)
-    training.subscribers = [MetricsFile(out / "metrics.jsonl", step=done), losses, *subscribers]
+    training.subscribers = [MetricsFile(out / "metrics.jsonl", step=done), first_loss, *subscribers]
     training.run(done=done)
-    return _finish(config, out, base, bank.adapters[slot], provenance, losses, began)
+    return _finish(config, out, base, bank.adapters[slot], provenance, first_loss.value, began)
 
 
 def outlook(config: Config) -> Outlook:
@@ -146,18 +145,15 @@ def outlook(config: Config) -> Outlook:
     )
 
 
-class _Losses:
-    """The first and the last held-out loss of a run."""
+class _FirstLoss:
+    """The held-out loss before training, which no line of `metrics.jsonl` has."""
 
     def __init__(self) -> None:
-        self.first: float | None = None
-        self.last: float | None = None
+        self.value: float | None = None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started) and event.held_out_loss is not None:
-            self.first = event.held_out_loss
-        if isinstance(event, Stepped) and event.held_out_loss is not None:
-            self.last = event.held_out_loss
+            self.value = event.held_out_loss
 
 
 def _read_samples(config: Config) -> tuple[Samples, Template]:
@@ -222,39 +218,49 @@ def _open_run(config: Config, out: Path) -> None:
     (out / "data.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _resume(checkpoints: Checkpoints, adapter: Adapter, training: Training, losses: _Losses, say: Say) -> int:
+def _resume(
+    checkpoints: Checkpoints,
+    adapter: Adapter,
+    training: Training,
+    provenance: Provenance,
+    first_loss: _FirstLoss,
+    say: Say,
+) -> int:
     folder, faults = checkpoints.newest()
     for fault in faults:
         say(f"a broken checkpoint is passed over: {fault}")
     if folder is None:
         say("there is no whole checkpoint: the run begins anew")
         return 0
+    if read_provenance(folder) != provenance:
+        raise RunError(f"base or template are not those that {folder} was trained with", fix="restore them")
     state = restore(folder, adapter, training.optimizer)
-    losses.first = state.first_held_out_loss
+    first_loss.value = state.first_held_out_loss
     say(f"going on after step {state.step}")
     return state.step
 
 
 def _finish(
-    config: Config, out: Path, base: Base, adapter: Adapter, provenance: Provenance, losses: _Losses, began: float
+    config: Config, out: Path, base: Base, adapter: Adapter, provenance: Provenance, first: float | None, began: float
 ) -> TrainResult:
     steps = read_metrics(out / "metrics.jsonl")
+    last = next((line["held_out_loss"] for line in reversed(steps) if "held_out_loss" in line), None)
     with staged(out / "adapter", replace=True) as folder:
         save_adapter(folder, adapter, base.model, provenance)
-        card = model_card(config, adapter.trained_parameters, losses.first, losses.last)
+        card = model_card(config, adapter.trained_parameters, first, last)
         (folder / "README.md").write_text(card, encoding="utf-8")
     write_report(
         out / "report.html",
         title=f"Run {out.name}",
         steps=steps,
-        first_loss=losses.first,
+        first_loss=first,
         settings=dump_config(config),
         facts={"adapter": str(out / "adapter"), "trained parameters": f"{adapter.trained_parameters:,}"},
     )
     return TrainResult(
         adapter=str(out / "adapter"),
         steps=steps[-1]["step"],
-        first_eval_loss=losses.first,
-        last_eval_loss=losses.last,
+        first_eval_loss=first,
+        last_eval_loss=last,
         seconds=time.perf_counter() - began,
     )

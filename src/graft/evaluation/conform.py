@@ -25,10 +25,12 @@ class Statement:
         answers: greedy tokens after each probe.
         logits: for each probe, what the model says after it and after each token of the answer that it was led
             along (tokens + 1, V), float32.
+        stop_ids: the tokens that end an answer.
     """
 
     answers: list[list[int]]
     logits: list[Tensor]
+    stop_ids: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def interrogate(
         with bank.routed(forest.routes()):
             hidden = forest_hidden_states(bank.model, forest)
         logits.append(bank.model.get_output_embeddings()(hidden[len(probe) - 1 :]).float().cpu())
-    return Statement(answers, logits)
+    return Statement(answers, logits, stop_ids)
 
 
 def compare(expected: Statement, found: Statement, dtype: torch.dtype) -> Conformance:
@@ -100,7 +102,7 @@ def compare(expected: Statement, found: Statement, dtype: torch.dtype) -> Confor
     for logits, mine, other in zip(expected.logits, expected.answers, found.answers, strict=True):
         if mine == other:
             continue
-        if _parts_at_a_tie(logits, mine, other, tolerance * largest):
+        if _parts_at_a_tie(logits, mine, other, expected.stop_ids, tolerance * largest):
             tied += 1
         else:
             parted += 1
@@ -114,9 +116,9 @@ def compare(expected: Statement, found: Statement, dtype: torch.dtype) -> Confor
     )
 
 
-def _parts_at_a_tie(logits: Tensor, mine: list[int], other: list[int], within: float) -> bool:
-    """Whether, where `other` first differs, its token is nearly as likely. One that stops early is no tie to us."""
-    for row, a, b in zip(logits, mine, other, strict=False):
-        if a != b:
-            return float(row[a] - row[b]) <= within
-    return False
+def _parts_at_a_tie(logits: Tensor, mine: list[int], other: list[int], stop_ids: Sequence[int], within: float) -> bool:
+    """Whether `other`, where it first parts from `mine`, takes or stops at a token that is nearly as likely."""
+    place = next((i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b), min(len(mine), len(other)))
+    row = logits[place]
+    taken = other[place : place + 1] or list(stop_ids)
+    return bool(taken) and float(row.max() - row[taken].max()) <= within
