@@ -9,7 +9,7 @@ setup: $(READY)
 
 # Versions are those of constraints.txt, which were tested together; pyproject.toml has the ranges.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

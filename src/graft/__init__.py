@@ -52,10 +52,11 @@ def evaluate(
     base: bool = True,
     adapter: str | Path | None = None,
     merged: str | Path | None = None,
-    max_new_tokens: int = 256,
+    max_new_tokens: int | None = None,
 ) -> "EvalResult":
     """Score base, adapter and merged model on the rows that the adapter's run held out, or on all of `data.path`."""
     from graft.commands.eval import evaluate as run
+    from graft.config import MAX_NEW_TOKENS
 
     return run(
         settings or {},
@@ -63,7 +64,7 @@ def evaluate(
         base=base,
         adapter=str(adapter) if adapter else None,
         merged=str(merged) if merged else None,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=max_new_tokens or MAX_NEW_TOKENS,
     )
 
 

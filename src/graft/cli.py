@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.config import build_config, flatten_settings, parse_settings, read_config, setting_names
+from graft.config import MAX_NEW_TOKENS, build_config, flatten_settings, parse_settings, read_config, setting_names
 from graft.errors import ConfigError, GraftError
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
@@ -74,7 +74,7 @@ def train(
     from graft.commands.train import train as run
 
     if dry_run:
-        plan = outlook(resolved)
+        plan = outlook(resolved, out)
         if json:
             return console.print_json(plan.as_json())
         for name, value in plan.as_json().items():
@@ -101,12 +101,11 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("--out", help="Where the report goes (an .html file).")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    max_new_tokens: Tokens = 256,
+    max_new_tokens: Tokens = MAX_NEW_TOKENS,
     json: Json = False,
 ) -> None:
     """Score base, adapter and merged model on held-out rows: those of the adapter's run, or all of --data."""
     given = _given({"model.path": model, "data.path": data}, config, settings)
-    build_config(given)
     from graft.commands import console
     from graft.commands.eval import evaluate as run
 
@@ -138,7 +137,6 @@ def merge(
 ) -> None:
     """Merge an adapter into its base; handed over only if it answers as base and adapter did."""
     given = _given({"model.path": model}, config, settings)
-    build_config(given)
     from graft.commands import console
     from graft.commands.merge import merge as run
 
@@ -159,14 +157,13 @@ def chat(
     top_p: Annotated[float, typer.Option("--top-p", help="Share of probability kept, in (0, 1].")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Tokens kept; 0 for all.")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same answer.")] = 0,
-    max_new_tokens: Tokens = 256,
+    max_new_tokens: Tokens = MAX_NEW_TOKENS,
     config: ConfigFile = None,
     settings: Settings = None,
     json: Json = False,
 ) -> None:
     """Talk to a model in the terminal. `stop` leaves, `clear` wipes the screen."""
     given = _given({"model.path": model}, config, settings)
-    build_config(given)
     from graft.commands import console
     from graft.commands.chat import converse, load
     from graft.infer import Sampling
@@ -213,6 +210,7 @@ def _given(flags: dict[str, Any], config: Path | None, settings: list[str] | Non
     given = flatten_settings(read_config(config)) if config else {}
     given.update({name: value for name, value in flags.items() if value is not None})
     given.update(parse_settings(settings or []))
+    build_config(given)  # an unknown or unfit setting is said before anything is loaded
     return given
 
 

@@ -12,6 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from graft.errors import ConfigError, nearest
 
+MAX_NEW_TOKENS = 256
+"""Longest answer, in tokens, where nothing else is asked for."""
+
 DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
 
 
@@ -27,7 +30,7 @@ Number = Annotated[float, BeforeValidator(_no_switch)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def _names(value: object) -> object:
@@ -113,8 +116,8 @@ class TrainConfig(_Section):
 
 
 class CheckpointConfig(_Section):
-    every: Whole = Field(100, ge=0)
-    """Steps between checkpoints; 0 for none but the result."""
+    every: Whole = Field(25, ge=0)
+    """Steps between checkpoints; 0 for none but the result. 25: an adapter is small, and so is what a kill costs."""
     keep: Whole = Field(3, gt=0)
     """Newest checkpoints kept."""
 

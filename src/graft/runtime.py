@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import random
+import sys
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,11 @@ _STATUS = Path("/proc/self/status")
 def pick_device() -> torch.device:
     """The first CUDA device where there is one, else the CPU. CUDA_VISIBLE_DEVICES chooses among several."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def say_on_stderr(text: str) -> None:
+    """Where verbs say what people should know, unless they are given another place."""
+    print(text, file=sys.stderr)
 
 
 def seed_everything(seed: int) -> None:

@@ -30,10 +30,12 @@ def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
         folder.chmod(0o755)  # mkdtemp gives 0700; a result is as readable as its parent
         yield folder
         _flush(folder)
+        replaced = folder.with_name(f"{folder.name}.old")
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(replaced)  # aside, not away: if we die here, nothing is lost
         folder.rename(target)
         _flush_folder(target.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

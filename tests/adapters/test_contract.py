@@ -92,7 +92,7 @@ def test_saved_and_loaded_it_is_the_same(method: str, option: str, family: str, 
     bank = Bank(build(family, dtype=torch.float32))
     adapter = grown(method, OPTIONS[option], bank.model)
     slot = bank.add(adapter)
-    save_adapter(tmp_path, adapter, bank.model, Provenance("base", "print", {}))
+    save_adapter(tmp_path, adapter, bank.model, Provenance("base", "auto", "print", {}, {}))
     loaded = load_adapter(tmp_path, bank.model, base_fingerprint="print")
     assert loaded.settings.model_dump(exclude={"target_modules"}) == adapter.settings.model_dump(
         exclude={"target_modules"}

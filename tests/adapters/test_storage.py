@@ -51,7 +51,7 @@ def saved(tmp_path: Path) -> Callable[[LoraConfig], tuple[Path, Bank, int]]:
         adapter = adapter_on(bank.model, settings)
         folder = tmp_path / "adapter"
         folder.mkdir()
-        save_adapter(folder, adapter, bank.model, Provenance("base", "print", {"prompt_input": "x"}))
+        save_adapter(folder, adapter, bank.model, Provenance("base", "auto", "print", {"prompt_input": "x"}, {}))
         return folder, bank, bank.add(adapter)
 
     return save

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from graft.evaluation.conform import TOLERANCES
-from graft.seedling import seedling_path
+from graft.seedling import demo_train_path, seedling_path
 from tests.commands.conftest import Graft
 
 GOOD = {"instruction": "Say hello.", "input": "", "output": "Hello!"}
@@ -66,7 +67,7 @@ def test_not_json(graft: Graft, tmp_path: Path) -> None:
 def test_no_row_fits_the_cutoff(graft: Graft, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", *[GOOD] * 4)
     message = refused(graft, tmp_path, "--data", path, "--set", "data.cutoff=12")
-    assert "no row fits data.cutoff 12" in message
+    assert "no training row fits data.cutoff 12" in message
     assert re.search(r"rows\.jsonl:\d has 42 tokens", message)
     assert "data.cutoff to 42" in message
 
@@ -194,6 +195,10 @@ def test_refused_model_says_how_to_get_access(graft: Graft, tmp_path: Path, monk
         (("eval", "--no-base"), "nothing to evaluate"),
         (("eval", "--data", "nowhere.json"), "nowhere.json"),
         (("train", "--resume"), "--out"),
+        (("chat", "--prompt", "\udcff"), "Unicode"),
+        (("chat", "--prompt", "hi", "--set", "lora.r=8"), "does not read lora.r"),
+        (("merge", "--adapter", "x", "--out", "y", "--set", "train.seed=8"), "there is no folder x"),
+        (("eval", "--set", "data.seed=7"), "does not read data.seed"),
     ],
 )
 def test_other_verbs(
@@ -233,3 +238,18 @@ def test_the_command_itself_leaves_with_the_code(tmp_path: Path) -> None:
     assert "nowhere.json" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert json.loads(ended.stdout.splitlines()[-1])["exit_code"] == 2
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C leaves with 130; the run can be gone on with."""
+    run = ("train", "--data", str(demo_train_path()), "--out", "run", "--set", "checkpoint.every=1")
+    start = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from graft.cli import main; main()"
+    process = subprocess.Popen([sys.executable, "-c", start, *run], cwd=tmp_path, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if b"checkpoint" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    assert b"Traceback" not in process.stderr.read()
+    assert process.wait(timeout=60) == 130
+    assert (tmp_path / "run" / "checkpoints" / "step-000001").is_dir()

@@ -121,6 +121,8 @@ def test_eval_merge_and_eval_again(graft: Graft, run_folder: Path, tmp_path: Pat
     assert figures["merged"]["exact_match"] == figures["adapter"]["exact_match"]
     last = read_metrics(run_folder / "metrics.jsonl")[-1]["held_out_loss"]
     assert figures["adapter"]["loss"] == pytest.approx(last, rel=1e-6), "measured on the rows that the run held out"
+    assert graft("eval", "--adapter", run_folder, "--set", "data.seed=7").code == 2, "the rows held out stay those"
+
     report = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "adapter" in report
     assert not re.search(r"""(src|href)=["']?http|<script""", report), "nothing is loaded from elsewhere"
@@ -199,3 +201,33 @@ def test_the_adapters_own_template_is_used_wherever_it_goes(graft: Graft, rows: 
     assert api.load(adapter=run).answerer.template.prompt_no_input == forms["prompt_no_input"]
     graft("merge", "--adapter", run, "--out", tmp_path / "merged")
     assert api.load(tmp_path / "merged").answerer.template.prompt_no_input == forms["prompt_no_input"]
+
+
+def test_wherever_the_adapter_goes_its_held_out_rows_stay_held_out(
+    graft: Graft, run_folder: Path, rows: Path, tmp_path: Path
+) -> None:
+    last = read_metrics(run_folder / "metrics.jsonl")[-1]["held_out_loss"]
+    moved = shutil.copytree(run_folder / "adapter", tmp_path / "moved")
+    common = ("--no-base", "--out", tmp_path / "r.html", "--max-new-tokens", 2, "--json")
+    for data in ((), ("--data", rows)):
+        figures = graft("eval", "--adapter", moved, *data, *common).json["candidates"]["adapter"]
+        assert figures["loss"] == pytest.approx(last, rel=1e-6)
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(rows.read_text(encoding="utf-8").splitlines(keepends=True)[:9]), encoding="utf-8")
+    ran = graft("eval", "--adapter", moved, "--data", other, *common)
+    assert ran.json["candidates"]["adapter"]["loss"] != pytest.approx(last, rel=1e-3)
+    assert "every row of" in ran.err
+
+
+@pytest.mark.slow
+def test_demo(graft: Graft, tmp_path: Path) -> None:
+    """The main job keeps its promise."""
+    torch.set_num_threads(2)
+    ran = graft("demo", "--out", tmp_path / "demo", "--json")
+    assert ran.code == 0, ran.err
+    figures = ran.json["candidates"]
+    assert list(figures) == ["base", "adapter", "merged"]
+    assert figures["base"]["exact_match"] <= 0.10
+    assert figures["adapter"]["exact_match"] >= 0.80
+    assert figures["merged"]["exact_match"] == figures["adapter"]["exact_match"]
+    assert Path(ran.json["report"]).is_file()

@@ -24,7 +24,7 @@ def grafted(model: PreTrainedModel) -> tuple[Bank, int]:
     return bank, bank.add(adapter)
 
 
-def loss_and_gradients(bank: Bank, slot: int, forests: list[Forest], scale: float) -> tuple[float, dict[str, Tensor]]:
+def loss_and_gradients(bank: Bank, slot: int, forests: list[Forest]) -> tuple[float, dict[str, Tensor]]:
     parameters = dict(bank.adapters[slot].named_parameters())
     for parameter in parameters.values():
         parameter.grad = None
@@ -32,7 +32,7 @@ def loss_and_gradients(bank: Bank, slot: int, forests: list[Forest], scale: floa
     for forest in forests:
         with bank.routed(forest.routes()):
             hidden = forest_hidden_states(bank.model, forest)
-            loss += backward_edge_loss(bank.model.get_output_embeddings(), hidden, forest.edges, scale=scale)
+            loss += backward_edge_loss(bank.model.get_output_embeddings(), hidden, forest.edges)
     return loss, {name: parameter.grad.clone() for name, parameter in parameters.items()}
 
 
@@ -56,8 +56,8 @@ def test_forest_equals_samples_one_by_one(family: str) -> None:
     assert len(forest) < forest.logical_tokens
     assert max(len(forest.path(i)) for i in range(len(forest.segments))) >= 3, "branches upon branches"
 
-    together, gradients = loss_and_gradients(bank, slot, [forest], 0.5)
-    apart, expected = loss_and_gradients(bank, slot, [plant([s]) for s in sequences], 0.5)
+    together, gradients = loss_and_gradients(bank, slot, [forest])
+    apart, expected = loss_and_gradients(bank, slot, [plant([s]) for s in sequences])
 
     assert together == pytest.approx(apart, rel=EXACT)
     for name, gradient in gradients.items():
@@ -69,7 +69,7 @@ def test_forest_equals_the_familys_own_dense_attention(family: str) -> None:
     bank, slot = grafted(build(family))
     sequences = samples(10, seed=5)
     forest = plant(sequences, min_shared=1)
-    found, _ = loss_and_gradients(bank, slot, [forest], 1.0)
+    found, _ = loss_and_gradients(bank, slot, [forest])
     expected = float(sum(oracle(family, bank, slot, sample) for sample in sequences))
     assert found == pytest.approx(expected, rel=EXACT)
 
@@ -78,8 +78,8 @@ def test_forest_equals_the_familys_own_dense_attention(family: str) -> None:
 def test_random_trees(seed: int) -> None:
     bank, slot = grafted(build("llama-gqa"))
     sequences = samples(20, seed=seed + 100)
-    one, gradients = loss_and_gradients(bank, slot, [plant(sequences, min_shared=seed % 3 + 1)], 1.0)
-    other, expected = loss_and_gradients(bank, slot, [plant([s]) for s in sequences], 1.0)
+    one, gradients = loss_and_gradients(bank, slot, [plant(sequences, min_shared=seed % 3 + 1)])
+    other, expected = loss_and_gradients(bank, slot, [plant([s]) for s in sequences])
     assert one == pytest.approx(other, rel=EXACT)
     assert all((gradients[name] - expected[name]).norm() <= EXACT * expected[name].norm() for name in gradients)
 
@@ -102,7 +102,7 @@ def test_branch_point_trains_every_first_answer_token() -> None:
 def test_scoring_gives_the_losses_of_training() -> None:
     bank, slot = grafted(build("llama-gqa"))
     forest = plant(samples(10, seed=9), min_shared=2)
-    trained, _ = loss_and_gradients(bank, slot, [forest], 1.0)
+    trained, _ = loss_and_gradients(bank, slot, [forest])
     with torch.inference_mode(), bank.routed(forest.routes()):
         hidden = forest_hidden_states(bank.model, forest)
         losses = edge_losses(bank.model.get_output_embeddings(), hidden, forest.edges)
@@ -112,9 +112,9 @@ def test_scoring_gives_the_losses_of_training() -> None:
 def test_chunks_of_the_loss_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     bank, slot = grafted(build("llama-gqa"))
     forest = plant(samples(10, seed=9), min_shared=2)
-    whole, expected = loss_and_gradients(bank, slot, [forest], 1.0)
+    whole, expected = loss_and_gradients(bank, slot, [forest])
     monkeypatch.setattr("graft.forest.loss.CHUNK", 3)
-    parts, gradients = loss_and_gradients(bank, slot, [forest], 1.0)
+    parts, gradients = loss_and_gradients(bank, slot, [forest])
     assert parts == pytest.approx(whole, rel=1e-12)
     assert all(torch.allclose(gradients[name], expected[name], rtol=1e-9) for name in gradients)
 

@@ -27,7 +27,7 @@ def save(folder: Path, *numbers: int, keep: int = 3) -> Checkpoints:
     bank, adapter, optimizer = parts()
     checkpoints = Checkpoints(folder, keep=keep)
     for step in numbers:
-        checkpoints.save(State(step, 1.5), adapter, optimizer, bank.model, Provenance("base", "print", {}))
+        checkpoints.save(State(step, 1.5), adapter, optimizer, bank.model, Provenance("base", "auto", "print", {}, {}))
     return checkpoints
 
 
@@ -79,3 +79,20 @@ def test_the_state_of_another_adapter_is_refused(tmp_path: Path) -> None:
     _, adapter, optimizer = parts(rank=3)
     with pytest.raises(RunError, match="another adapter"):
         restore(tmp_path / "step-000007", adapter, optimizer)
+
+
+def test_after_a_restart_the_broken_do_not_pass_for_the_newest(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 30, 40, 50, keep=2)
+    for folder in tmp_path.iterdir():
+        (folder / "state.json").write_text("{}")
+    (tmp_path / ".step-000060.x").mkdir()
+    assert checkpoints.newest()[0] is None
+    checkpoints.forget_after(0)
+    assert not list(tmp_path.iterdir())
+    save(tmp_path, 10, keep=2)
+    assert checkpoints.newest() == (tmp_path / "step-000010", [])
+
+
+def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 999_999, 1_000_000, keep=1)
+    assert checkpoints.newest()[0] == tmp_path / "step-1000000"

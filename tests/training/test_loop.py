@@ -40,7 +40,6 @@ def training(
         rate=lambda step: settings.learning_rate,
         max_tokens=max_tokens,
         max_grad_norm=1.0,
-        share=not dropout,
         seed=0,
         evaluate=None,
         eval_every=0,
@@ -147,7 +146,7 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
         checkpoints = Checkpoints(tmp_path, keep=2)
         adapter = run.bank.adapters[run.slot]
         run.save = lambda step: checkpoints.save(
-            State(step, None), adapter, run.optimizer, run.bank.model, Provenance("base", "print", {})
+            State(step, None), adapter, run.optimizer, run.bank.model, Provenance("base", "auto", "print", {}, {})
         )
         run.save_every = 2
         return checkpoints
@@ -175,3 +174,10 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
     losses = [event.loss for event in heard if isinstance(event, Stepped)]
     assert losses == [s.loss for s in expected[4:]]
     assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
+
+
+def test_a_held_out_loss_that_is_no_number_ends_the_run() -> None:
+    run = training()
+    run.evaluate = lambda: math.nan
+    with pytest.raises(RunError, match="held-out loss is nan"):
+        run.run()

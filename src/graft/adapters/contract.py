@@ -52,6 +52,11 @@ class Adapter:
             graft.train(mode)
 
     @property
+    def deterministic(self) -> bool:
+        """The same input gives the same output in training, so that samples may share what they have in common."""
+        return not self.settings.lora_dropout
+
+    @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for _, parameter in self.named_parameters())
 
@@ -65,8 +70,8 @@ class Method(Protocol):
         """A fresh adapter for `model`, which still answers as the base."""
         ...
 
-    def peft_config(self, adapter: Adapter) -> dict[str, Any]:
-        """What `adapter_config.json` says of the adapter."""
+    def peft_config(self, adapter: Adapter, model: PreTrainedModel) -> dict[str, Any]:
+        """What `adapter_config.json` says of the adapter on `model`."""
         ...
 
     def settings_of(self, peft_config: Mapping[str, Any]) -> LoraConfig:

@@ -105,7 +105,7 @@ class Lora:
             grafts.update({name: BiasGraft(_copy_of(bias)) for name, bias in biases.items() if name not in targets})
         return Adapter("lora", settings, grafts)
 
-    def peft_config(self, adapter: Adapter) -> dict[str, Any]:
+    def peft_config(self, adapter: Adapter, model: PreTrainedModel) -> dict[str, Any]:
         settings = adapter.settings
         targets = [name for name, graft in adapter.grafts.items() if isinstance(graft, LoraGraft)]
         return {
@@ -115,7 +115,7 @@ class Lora:
             "r": settings.r,
             "lora_alpha": settings.lora_alpha,
             "lora_dropout": settings.lora_dropout,
-            "target_modules": targets,
+            "target_modules": shortest_names(targets, linear_layers(model)),
             "bias": settings.bias,
             "use_rslora": settings.use_rslora,
             "use_dora": False,
@@ -134,12 +134,6 @@ class Lora:
             said = ", ".join(f"{key}: {peft_config[key]!r}" for key in foreign)
             raise AdapterError(f"the adapter asks for what LoRA here does not do: {said}", fix="convert it with PEFT")
         return LoraConfig.model_validate({k: peft_config[k] for k in LoraConfig.model_fields if k in peft_config})
-
-
-def short_targets(model: PreTrainedModel, peft_config: dict[str, Any]) -> dict[str, Any]:
-    """`peft_config` with the shortest names that mean the same layers of `model`: `q_proj` for all of them."""
-    names = shortest_names(peft_config["target_modules"], linear_layers(model))
-    return {**peft_config, "target_modules": names}
 
 
 def _check_rank(name: str, layer: nn.Linear, r: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter, Method
-from graft.adapters.lora import Lora, short_targets
+from graft.adapters.lora import Lora
 from graft.errors import AdapterError
 
 METHODS: dict[str, Method] = {"lora": Lora()}
@@ -31,22 +31,33 @@ class Provenance:
 
     Args:
         base_path: the base as the user named it.
+        base_dtype: the type that the user chose for its weights, as `model.dtype` names it.
         base_fingerprint: hash of the base's content.
         template: the template file's content, used wherever the adapter is.
+        data: which rows it was trained on: path and SHA-256 of the file, and the settings that split it.
     """
 
     base_path: str
+    base_dtype: str
     base_fingerprint: str
     template: dict[str, Any]
+    data: dict[str, Any]
 
 
 def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> None:
-    """Write `adapter` into the existing `folder`. The bytes depend on the adapter alone."""
-    config = short_targets(model, METHODS[adapter.method].peft_config(adapter))
+    """Write `adapter` into the existing `folder`. The bytes depend on the adapter alone.
+
+    Raises:
+        AdapterError: it holds a value that is no finite number.
+    """
+    config = METHODS[adapter.method].peft_config(adapter, model)
     config["base_model_name_or_path"] = provenance.base_path
     _write_json(folder / CONFIG_FILE, config)
     write_provenance(folder, provenance)
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in adapter.named_parameters()}
+    odd = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if odd:
+        raise AdapterError(f"the adapter holds values that are no finite numbers: {odd[0]}", fix="lower the rate")
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
 

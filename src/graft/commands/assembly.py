@@ -19,13 +19,14 @@ from graft.data import (
     split,
     template_of,
 )
-from graft.errors import AdapterError, DataError
+from graft.errors import AdapterError, ConfigError, DataError
 from graft.evaluation import Question
 from graft.forest import attach
 from graft.model import Base, Tokenizer, load_base, load_tokenizer
 from graft.records import Conversation, TokenSequence
 from graft.runtime import pick_device
 from graft.seedling import seedling_path
+from graft.staging import sha256
 
 SEEDLING = "seedling"
 
@@ -45,7 +46,7 @@ class Samples:
 
 def model_folder(path: str) -> str:
     """Where the model named `path` is: `seedling` is the one that ships with Graft."""
-    return str(seedling_path()) if path == SEEDLING else path
+    return str(seedling_path() if path == SEEDLING else Path(path).expanduser())
 
 
 def open_base(settings: ModelConfig) -> Base:
@@ -66,6 +67,28 @@ def stop_ids(base: Base) -> list[int]:
     return sorted({base.tokenizer.eos_id, *listed})
 
 
+def check_positions(base: Base, samples: Samples) -> None:
+    """Raise a DataError if a sample has more tokens than the base has positions."""
+    room = base.model.config.max_position_embeddings
+    longest = max((*samples.train, *samples.held_out), key=len)
+    if len(longest) > room:
+        what = f"{longest.source}: a sample of {len(longest)} tokens, and {base.path} has {room} positions"
+        raise DataError(what, fix=f"set data.cutoff to {room} or less")
+
+
+def data_record(settings: DataConfig) -> dict[str, Any]:
+    """Which rows a run trains on: enough to tell them from those that it holds out, wherever its adapter goes."""
+    split_by = settings.model_dump(include={"format", "held_out", "seed", "cutoff"})
+    return {"path": settings.path, "sha256": sha256(Path(settings.path).expanduser()), **split_by}
+
+
+def refuse_unread(settings: Mapping[str, Any], *, verb: str, reads: Sequence[str]) -> None:
+    """Raise a ConfigError for a setting that `verb` would not look at."""
+    for name in settings:
+        if not any(name == read or name.startswith(f"{read}.") for read in reads):
+            raise ConfigError(f"`graft {verb}` does not read {name}", fix=f"it reads {', '.join(reads)}")
+
+
 def split_conversations(settings: DataConfig) -> Split[Conversation]:
     """The rows of the data file, those to measure on apart."""
     conversations = read_conversations(read_rows(settings.path), settings.format)
@@ -76,11 +99,12 @@ def encode_samples(
     parts: Split[Conversation], settings: DataConfig, template: Template, tokenizer: Tokenizer
 ) -> Samples:
     """Both parts as token sequences, with what did not fit said."""
-    train = encode_all(parts.train, template, tokenizer, cutoff=settings.cutoff, too_long=settings.too_long)
+    limits: Any = {"cutoff": settings.cutoff, "too_long": settings.too_long}
+    train = encode_all(parts.train, template, tokenizer, **limits, part="training row")
     notes = [f"training: {train.report()}"] if train.too_long else []
     held_out: list[TokenSequence] = []
     if parts.held_out:
-        encoded = encode_all(parts.held_out, template, tokenizer, cutoff=settings.cutoff, too_long=settings.too_long)
+        encoded = encode_all(parts.held_out, template, tokenizer, **limits, part="held-out row")
         notes += [f"held out: {encoded.report()}"] if encoded.too_long else []
         held_out = encoded.sequences
     return Samples(train.sequences, held_out, notes)
@@ -135,13 +159,14 @@ def open_answerer(model: ModelConfig, adapter: Path | None = None, *, template: 
         slot = bank.add(load_adapter(adapter, base.model, base_fingerprint=base.fingerprint))
     if template is not None or provenance is None:
         words = load_template(template or Config().data.template)
-        provenance = Provenance(model.path, base.fingerprint, words.content())
+        data = provenance.data if provenance else {}
+        provenance = Provenance(model.path, model.dtype, base.fingerprint, words.content(), data)
     return Answerer(base, bank, slot, template_of(provenance.template, "stored with the adapter"), provenance)
 
 
 def adapter_folder(path: str) -> Path:
     """The adapter's folder, given itself or the run that made it."""
-    folder = Path(path)
+    folder = Path(path).expanduser()
     inner = folder / "adapter"
     if not (folder / "adapter_config.json").exists() and (inner / "adapter_config.json").exists():
         return inner
@@ -159,5 +184,5 @@ def base_of(adapter: Path, settings: Mapping[str, Any]) -> ModelConfig:
     provenance = read_provenance(adapter)
     if provenance is None and "model.path" not in settings:
         raise AdapterError(f"{adapter} does not say on which base it was trained", fix="give the base with --model")
-    named = {"model.path": provenance.base_path} if provenance else {}
+    named = {"model.path": provenance.base_path, "model.dtype": provenance.base_dtype} if provenance else {}
     return build_config(named, settings).model

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
-from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, stop_ids
-from graft.config import build_config, flatten_settings
+from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, refuse_unread, stop_ids
+from graft.config import MAX_NEW_TOKENS, build_config, flatten_settings
 from graft.data import encode_prompt
 from graft.infer import GREEDY, Engine, Request, Sampling, TextStream
 from graft.records import Message
 
-MAX_NEW_TOKENS = 256
 STOP, CLEAR = "stop", "clear"
 
 
@@ -58,6 +57,7 @@ def load(
         GraftError: base or adapter cannot be used.
     """
     given = flatten_settings(settings or {})
+    refuse_unread(given, verb="chat", reads=("model", "data.template"))
     if model is not None:
         given["model.path"] = model
     folder = adapter_folder(adapter) if adapter else None

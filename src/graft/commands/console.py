@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 def print_json(result: Mapping[str, Any]) -> None:
     """The last line of standard output, for machines."""
-    print(json.dumps(result, ensure_ascii=False), flush=True)
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def print_scores(scores: Mapping[str, Score]) -> None:

@@ -16,7 +16,7 @@ from graft.config import Config, ModelConfig, build_config, dump_config
 from graft.data import read_conversations, read_rows
 from graft.evaluation import Conformance
 from graft.report import write_report
-from graft.runtime import seed_everything
+from graft.runtime import say_on_stderr, seed_everything
 from graft.seedling import demo_held_out_path, demo_train_path
 from graft.training import Subscriber, read_metrics
 
@@ -46,7 +46,7 @@ def demo(
     out: Path,
     *,
     subscribers: Sequence[Subscriber] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = say_on_stderr,
 ) -> DemoResult:
     """Teach the seedling to follow instructions and prove that it took; everything is left in `out`."""
     config = demo_config()
@@ -61,13 +61,14 @@ def demo(
     training = train(config, out, subscribers=subscribers, say=say)
     say("evaluate: base and adapter on the held-out rows")
     seed_everything(config.train.seed)
-    exam = Examination(conversations, config, _NEW_TOKENS)
+    exam = Examination(conversations, config, _NEW_TOKENS, say)
     answerer = open_answerer(config.model, out / "adapter")
     exam.ask("base", answerer, None)
     exam.ask("adapter", answerer, answerer.slot)
     say("merge: into the base, and prove that it answers as the adapter did")
     merged = merge_answerer(answerer, out / "merged", [q.prompt_ids for q in exam.questions[:_PROBES]])
     say(f"proof: {merged.proof}")
+    del answerer  # its memory is not the merged model's
     exam.ask("merged", open_answerer(ModelConfig(path=merged.merged)), None)
     report = out / "report.html"
     write_report(

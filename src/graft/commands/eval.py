@@ -1,30 +1,32 @@
 """`graft eval`: base, adapter and merged model on held-out rows."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from graft.adapters import read_provenance
 from graft.commands.assembly import (
     Answerer,
     adapter_folder,
     base_of,
+    data_record,
     open_answerer,
     questions_of,
+    refuse_unread,
     split_conversations,
     stop_ids,
 )
-from graft.config import Config, ModelConfig, build_config, flatten_settings, read_config
+from graft.config import MAX_NEW_TOKENS, Config, ModelConfig, build_config, flatten_settings
 from graft.errors import ConfigError, DataError
 from graft.evaluation import Question, Score, Scored, score
 from graft.records import Conversation
 from graft.report import Example, write_report
-from graft.staging import sha256
+from graft.runtime import say_on_stderr
 
 Say = Callable[[str], None]
 
-MAX_NEW_TOKENS = 256
+READS = ("model", "data.path", "data.format", "data.template", "data.cutoff")
 _EXAMPLES = 40  # rows whose answers the report shows
 
 
@@ -46,14 +48,22 @@ class Examination:
     conversations: Sequence[Conversation]
     config: Config
     max_new_tokens: int = MAX_NEW_TOKENS
-    say: Say = lambda _: None
+    say: Say = say_on_stderr
     questions: list[Question] = field(default_factory=list)
     scored: dict[str, Scored] = field(default_factory=dict)
 
     def ask(self, name: str, answerer: Answerer, slot: int | None) -> None:
         """Score the adapter in `slot`, or the base alone (None), under `name`."""
         tokenizer = answerer.base.tokenizer
-        self.questions = questions_of(self.conversations, self.config.data, answerer.template, tokenizer)
+        before, self.questions = (
+            self.questions,
+            questions_of(self.conversations, self.config.data, answerer.template, tokenizer),
+        )
+        if before and [q.sample.source for q in before] != [q.sample.source for q in self.questions]:
+            raise DataError(
+                f"other rows fit data.cutoff {self.config.data.cutoff} for {name} than for the candidates before it",
+                fix="raise data.cutoff until every row fits",
+            )
         if left_out := len(self.conversations) - len(self.questions):
             self.say(
                 f"{name}: {left_out} of {len(self.conversations)} rows are longer than data.cutoff "
@@ -90,15 +100,15 @@ def evaluate(
     adapter: str | None = None,
     merged: str | None = None,
     max_new_tokens: int = MAX_NEW_TOKENS,
-    say: Say = lambda _: None,
+    say: Say = say_on_stderr,
 ) -> EvalResult:
     """Score the candidates asked for on the same rows, and write `report`.
 
-    Which rows: those that the adapter's run held out, where `data.path` is that run's file or is not given; every row
-    of any other file.
+    Which rows: those that the run of the adapter, or of the one merged, held out, where `data.path` is its file or is
+    not given; every row of any other file.
 
     Args:
-        settings: what is to be other than in the adapter's run.
+        settings: of `READS`, those that are to be other than in the run.
         base: score the base as well.
         adapter: folder of an adapter, or of the run that made it.
         merged: folder of a merged model.
@@ -109,14 +119,18 @@ def evaluate(
     """
     if not (base or adapter or merged):
         raise ConfigError("nothing to evaluate", fix="leave --no-base out, or give --adapter or --merged")
+    if report.is_dir():
+        raise ConfigError(f"{report} is a folder", fix="give a file for the report")
     given = flatten_settings(settings)
+    refuse_unread(given, verb="eval", reads=READS)
     folder = adapter_folder(adapter) if adapter else None
-    run = folder.parent if folder and (folder.parent / "config.yaml").exists() else None
-    config = build_config(read_config(run / "config.yaml") if run else {}, given)
-    exam = Examination(_rows(config, run), config, max_new_tokens, say)
+    made_from = folder or (Path(merged).expanduser() if merged else None)
+    provenance = read_provenance(made_from) if made_from else None
+    conversations, config = _rows(given, provenance.data if provenance else {}, say)
+    exam = Examination(conversations, config, max_new_tokens, say)
     template = str(given["data.template"]) if "data.template" in given else None
     if base or folder:
-        model = base_of(folder, given) if folder else config.model
+        model = base_of(made_from, given) if made_from else config.model
         answerer = open_answerer(model, folder, template=template)
         if base:
             exam.ask("base", answerer, None)
@@ -124,7 +138,8 @@ def evaluate(
             exam.ask("adapter", answerer, answerer.slot)
         del answerer  # two models at a time may be more than fits
     if merged:
-        exam.ask("merged", open_answerer(ModelConfig(path=merged, dtype=config.model.dtype), template=template), None)
+        model = ModelConfig(path=merged, dtype=base_of(made_from, given).dtype if made_from else config.model.dtype)
+        exam.ask("merged", open_answerer(model, template=template), None)
     report.parent.mkdir(parents=True, exist_ok=True)
     write_report(
         report,
@@ -136,15 +151,24 @@ def evaluate(
     return EvalResult(exam.scores, str(report))
 
 
-def _rows(config: Config, run: Path | None) -> list[Conversation]:
-    """The rows that no candidate was trained on, as far as the run tells."""
-    if run and _content_hash(config.data.path) == json.loads((run / "data.json").read_text(encoding="utf-8"))["sha256"]:
-        parts = split_conversations(config.data)
+def _rows(given: Mapping[str, Any], trained_on: Mapping[str, Any], say: Say) -> tuple[list[Conversation], Config]:
+    """The rows to ask, and the settings with which they are read.
+
+    Args:
+        trained_on: the data record of the run; empty where none is known.
+    """
+    recorded = {f"data.{name}": value for name, value in trained_on.items() if name != "sha256"}
+    config = build_config(recorded, given)
+    if trained_on and data_record(config.data)["sha256"] == trained_on["sha256"]:
+        parts = split_conversations(build_config(given, recorded).data)
         if not parts.held_out:
-            raise DataError(f"the run in {run} held no row out", fix="give rows that it has not seen with --data")
-        return parts.held_out
-    return split_conversations(config.data.model_copy(update={"held_out": 0.0})).train
-
-
-def _content_hash(path: str) -> str:
-    return sha256(Path(path)) if Path(path).is_file() else ""
+            raise DataError(f"the run on {config.data.path} held no row out", fix="give other rows with --data")
+        return parts.held_out, config
+    if trained_on and "data.path" not in given:
+        raise DataError(
+            f"{config.data.path} is no longer the file that the adapter was trained on",
+            fix="restore it, or give rows that it has not seen with --data",
+        )
+    if trained_on:
+        say(f"every row of {config.data.path} is asked: it is not the file that the adapter was trained on")
+    return split_conversations(config.data.model_copy(update={"held_out": 0.0})).train, config

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from graft.adapters.storage import write_provenance
-from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, stop_ids
+from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, refuse_unread, stop_ids
 from graft.config import ModelConfig, flatten_settings
 from graft.data import encode_prompt
 from graft.errors import ProofError, RunError
@@ -50,9 +50,11 @@ def merge(adapter: str, out: Path, *, settings: Mapping[str, Any] | None = None)
         GraftError: adapter or base cannot be used, or `out` is in use.
     """
     folder = adapter_folder(adapter)
+    given = flatten_settings(settings or {})
+    refuse_unread(given, verb="merge", reads=("model",))
     if out.exists():
         raise RunError(f"{out} is in use", fix="give another --out")
-    answerer = open_answerer(base_of(folder, flatten_settings(settings or {})), folder)
+    answerer = open_answerer(base_of(folder, given), folder)
     messages = [Message("user", content, trained=False, context=context) for content, context in _PROBES]
     probes = [encode_prompt(message, answerer.template, answerer.base.tokenizer) for message in messages]
     return merge_answerer(answerer, out, probes)
@@ -62,18 +64,20 @@ def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]
     """Merge what is loaded. The answerer is the merged model afterwards, in memory as on disk."""
     assert answerer.slot is not None
     expected = interrogate(answerer.bank, answerer.slot, probes, stop_ids(answerer.base))
+    base = interrogate(answerer.bank, None, probes, stop_ids(answerer.base), led_along=expected.answers)
     merged = answerer.bank.merge(answerer.slot)
     with staged(out) as folder:
         save_base(merged, answerer.base.tokenizer, folder)
         write_provenance(folder, answerer.provenance)
-        proof = _prove(folder, expected, probes, str(merged.dtype).removeprefix("torch."))
+        found = _read_again(folder, expected, probes, str(merged.dtype).removeprefix("torch."))
+        proof = compare(expected, found, base, merged.dtype)
         if not proof.holds:
-            raise ProofError(f"the merged model does not answer as the adapter did: {proof}", fix="serve the adapter")
+            what = f"the merged model does not answer as the adapter did: {proof}"
+            raise ProofError(what, fix="merge with --set model.dtype=float32, or serve the adapter")
     return MergeResult(str(out), proof)
 
 
-def _prove(folder: Path, expected: Statement, probes: Sequence[Sequence[int]], dtype: Any) -> Conformance:
-    """Read the merged model from the disk, as whoever gets it will, and hold it against what the adapter said."""
+def _read_again(folder: Path, expected: Statement, probes: Sequence[Sequence[int]], dtype: Any) -> Statement:
+    """What the merged model says when it is read from the disk, as whoever gets it will."""
     merged = open_answerer(ModelConfig(path=str(folder), dtype=dtype))
-    found = interrogate(merged.bank, None, probes, stop_ids(merged.base), led_along=expected.answers)
-    return compare(expected, found, merged.base.model.dtype)
+    return interrogate(merged.bank, None, probes, stop_ids(merged.base), led_along=expected.answers)

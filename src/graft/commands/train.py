@@ -3,27 +3,29 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from graft.adapters import METHODS, Adapter, Bank, Provenance, read_provenance, save_adapter
 from graft.commands.assembly import (
     Samples,
+    check_positions,
+    data_record,
     encode_samples,
     open_base,
     open_tokenizer,
     split_conversations,
 )
-from graft.config import Config, dump_config
+from graft.config import Config, build_config, dump_config, read_config
 from graft.data import Template, load_template
 from graft.errors import RunError
 from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
 from graft.model import Base
 from graft.report import model_card, write_report
-from graft.runtime import environment, seed_everything
-from graft.staging import sha256, staged
+from graft.runtime import environment, say_on_stderr, seed_everything
+from graft.staging import staged
 from graft.training import (
     Batches,
     Checkpoints,
@@ -79,7 +81,7 @@ def train(
     *,
     resume: bool = False,
     subscribers: Sequence[Subscriber] = (),
-    say: Say = lambda _: None,
+    say: Say = say_on_stderr,
 ) -> TrainResult:
     """Train an adapter and leave it in `out/adapter`, with all that the run was made of.
 
@@ -100,7 +102,10 @@ def train(
     base = open_base(config.model)
     bank = Bank(base.model)
     slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
-    provenance = Provenance(config.model.path, base.fingerprint, template.content())
+    check_positions(base, samples)
+    provenance = Provenance(
+        config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
+    )
     first_loss = _FirstLoss()
     checkpoints = Checkpoints(out / "checkpoints", keep=config.checkpoint.keep)
 
@@ -113,16 +118,23 @@ def train(
     if resume:
         done = _resume(checkpoints, bank.adapters[slot], training, provenance, first_loss, say)
     else:
-        _open_run(config, out)
+        _open_run(config, out, samples.notes)
     training.subscribers = [MetricsFile(out / "metrics.jsonl", step=done), first_loss, *subscribers]
     training.run(done=done)
-    return _finish(config, out, base, bank.adapters[slot], provenance, first_loss.value, began)
+    return _finish(config, out, base, bank.adapters[slot], provenance, first_loss.value, samples.notes, began)
 
 
-def outlook(config: Config) -> Outlook:
-    """What `train` would do with `config`, without doing it: the data are read and laid out, the model is loaded."""
+def outlook(config: Config, out: Path | None = None) -> Outlook:
+    """What `train` would do with `config`, without doing it: the data are read and laid out, the model is loaded.
+
+    Args:
+        out: the run's folder, where it is known; refused as `train` would.
+    """
+    if out is not None:
+        _check_out(config, out, resume=False)
     samples, _ = _read_samples(config)
     base = open_base(config.model)
+    check_positions(base, samples)
     adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
     batches = _batches(config, samples)
     batches.check_fit(config.train.max_tokens)
@@ -130,7 +142,7 @@ def outlook(config: Config) -> Outlook:
         forest
         for step in range(1, min(batches.total_steps, batches.steps_per_epoch) + 1)
         for forest in plant_batch(
-            batches.of_step(step), max_tokens=config.train.max_tokens, share=not config.lora.lora_dropout
+            batches.of_step(step), max_tokens=config.train.max_tokens, share=adapter.deterministic
         )
     ]
     return Outlook(
@@ -188,7 +200,6 @@ def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Cal
         rate=lambda step: learning_rate(step, batches.total_steps, settings),
         max_tokens=settings.max_tokens,
         max_grad_norm=settings.max_grad_norm,
-        share=not config.lora.lora_dropout,
         seed=settings.seed,
         evaluate=evaluate if samples.held_out else None,
         eval_every=settings.eval_every,
@@ -204,17 +215,15 @@ def _check_out(config: Config, out: Path, resume: bool) -> None:
         return
     if not (out / "config.yaml").exists():
         raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
-    if (out / "config.yaml").read_text(encoding="utf-8") != dump_config(config):
+    if build_config(read_config(out / "config.yaml")) != config:
         raise RunError(f"the settings are not those of the run in {out}", fix=f"compare with {out / 'config.yaml'}")
-    if json.loads((out / "data.json").read_text())["sha256"] != sha256(Path(config.data.path)):
-        raise RunError(f"{config.data.path} is not the file that the run in {out} began with", fix="restore it")
 
 
-def _open_run(config: Config, out: Path) -> None:
+def _open_run(config: Config, out: Path, notes: list[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     (out / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
-    data = {"path": config.data.path, "sha256": sha256(Path(config.data.path))}
+    data = {**data_record(config.data), "notes": notes}
     (out / "data.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -231,17 +240,28 @@ def _resume(
         say(f"a broken checkpoint is passed over: {fault}")
     if folder is None:
         say("there is no whole checkpoint: the run begins anew")
+        checkpoints.forget_after(0)
         return 0
-    if read_provenance(folder) != provenance:
-        raise RunError(f"base or template are not those that {folder} was trained with", fix="restore them")
+    if (before := read_provenance(folder)) != provenance:
+        changed = [f.name for f in fields(Provenance) if getattr(before, f.name, None) != getattr(provenance, f.name)]
+        what = f"{folder} was trained with another {', '.join(changed).replace('_', ' ')}"
+        raise RunError(what, fix="restore it, or begin a new run")
     state = restore(folder, adapter, training.optimizer)
     first_loss.value = state.first_held_out_loss
+    checkpoints.forget_after(state.step)
     say(f"going on after step {state.step}")
     return state.step
 
 
 def _finish(
-    config: Config, out: Path, base: Base, adapter: Adapter, provenance: Provenance, first: float | None, began: float
+    config: Config,
+    out: Path,
+    base: Base,
+    adapter: Adapter,
+    provenance: Provenance,
+    first: float | None,
+    notes: list[str],
+    began: float,
 ) -> TrainResult:
     steps = read_metrics(out / "metrics.jsonl")
     last = next((line["held_out_loss"] for line in reversed(steps) if "held_out_loss" in line), None)
@@ -255,7 +275,11 @@ def _finish(
         steps=steps,
         first_loss=first,
         settings=dump_config(config),
-        facts={"adapter": str(out / "adapter"), "trained parameters": f"{adapter.trained_parameters:,}"},
+        facts={
+            "adapter": str(out / "adapter"),
+            "trained parameters": f"{adapter.trained_parameters:,}",
+            "data": "; ".join([config.data.path, *notes]),
+        },
     )
     return TrainResult(
         adapter=str(out / "adapter"),

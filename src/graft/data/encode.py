@@ -46,14 +46,29 @@ def encode_conversation(conversation: Conversation, template: Template, codec: C
 
 
 def encode_prompt(message: Message, template: Template, codec: Codec) -> list[int]:
-    """The ids up to where the model answers: the same that training saw before the answer."""
+    """The ids up to where the model answers: the same that training saw before the answer.
+
+    Raises:
+        DataError: the message holds half a surrogate pair, as a command line that is not UTF-8 gives.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in message.content + message.context):
+        raise DataError("the message is not valid Unicode", fix="write it as UTF-8")
     return list(_encode_pieces([Piece(template.prompt(message), trained=False)], codec, None).ids)
 
 
 def encode_all(
-    conversations: Sequence[Conversation], template: Template, codec: Codec, *, cutoff: int, too_long: TooLong
+    conversations: Sequence[Conversation],
+    template: Template,
+    codec: Codec,
+    *,
+    cutoff: int,
+    too_long: TooLong,
+    part: str = "row",
 ) -> Encoded:
     """Encode every conversation and settle what becomes of those above `cutoff` tokens.
+
+    Args:
+        part: what messages call a conversation, such as "held-out row".
 
     Raises:
         DataError: `too_long` is error and a sample is; nothing fits the cutoff; or no token is left to train on.
@@ -74,10 +89,10 @@ def encode_all(
             sequences.append(cut)
     if not sequences:
         first, tokens = long[0]
-        what = f"no row fits data.cutoff {cutoff}: {first} has {tokens} tokens, prompt included"
-        raise DataError(what, fix=f"set data.cutoff to {max(tokens for _, tokens in long)} to keep all rows")
+        what = f"no {part} fits data.cutoff {cutoff}: {first} has {tokens} tokens, prompt included"
+        raise DataError(what, fix=f"set data.cutoff to {max(tokens for _, tokens in long)} to keep every {part}")
     if not any(sequence.trained_tokens for sequence in sequences):
-        raise DataError(f"{sequences[0].source}: no row has a token to train on", fix="give rows with answers")
+        raise DataError(f"{sequences[0].source}: no {part} has a token to train on", fix="give rows with answers")
     return Encoded(sequences, long, len(conversations) - len(sequences), cutoff)
 
 

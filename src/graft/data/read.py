@@ -34,12 +34,12 @@ def _read_text(path: str) -> str:
     if not path:
         raise DataError("no data is given", fix="give a JSON or JSONL file with --data")
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).expanduser().read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path} does not exist", fix="check --data") from None
     except IsADirectoryError:
         raise DataError(f"{path} is not a file", fix="give one JSON or JSONL file with --data") from None
-    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+    except (OSError, ValueError, RuntimeError) as error:  # no file can have such a name, or nobody such a home
         raise DataError(f"{path!r} cannot be read: {error}", fix="check --data and the file's permissions") from None
     try:
         return content.decode("utf-8-sig")

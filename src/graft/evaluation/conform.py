@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from graft.adapters import Bank
+from graft.errors import ProofError
 from graft.forest import forest_hidden_states, plant
 from graft.infer import Engine, Request
 from graft.records import TokenSequence
@@ -39,7 +40,8 @@ class Conformance:
 
     Args:
         difference: largest difference of a logit, as a share of the largest logit.
-        tolerance: what it may be at most.
+        tolerance: what it may be at most: what rounding to the type can do, and no more than half of what the adapter
+            does, so that a merge that did nothing never passes.
         positions: how many positions' logits were compared, each over the whole vocabulary.
         answers: greedy answers compared.
         tied: how many part where the two tokens' logits lie within the tolerance of each other.
@@ -92,12 +94,23 @@ def interrogate(
     return Statement(answers, logits, stop_ids)
 
 
-def compare(expected: Statement, found: Statement, dtype: torch.dtype) -> Conformance:
-    """Hold `found`, which was led along the answers of `expected`, against it. `dtype` is that of the found weights."""
-    tolerance = TOLERANCES[dtype]
-    pairs = list(zip(expected.logits, found.logits, strict=True))
-    difference = max(float((a - b).abs().max()) for a, b in pairs)
-    largest = max(float(a.abs().max()) for a, _ in pairs)
+def compare(expected: Statement, found: Statement, base: Statement, dtype: torch.dtype) -> Conformance:
+    """Hold `found` against `expected`.
+
+    Args:
+        found: of the model in question, led along the answers of `expected`.
+        base: of the base without the adapter, led along them as well.
+        dtype: of the found weights.
+
+    Raises:
+        ProofError: a logit is no finite number.
+    """
+    if not all(bool(torch.isfinite(logits).all()) for s in (expected, found, base) for logits in s.logits):
+        raise ProofError("a model's logits are no finite numbers", fix="use another model.dtype")
+    largest = max(float(logits.abs().max()) for logits in expected.logits) or 1.0
+    difference = _difference(expected, found) / largest
+    effect = _difference(expected, base) / largest
+    tolerance = min(TOLERANCES[dtype], max(effect / 2, TOLERANCES[torch.float32]))
     tied = parted = 0
     for logits, mine, other in zip(expected.logits, expected.answers, found.answers, strict=True):
         if mine == other:
@@ -107,13 +120,17 @@ def compare(expected: Statement, found: Statement, dtype: torch.dtype) -> Confor
         else:
             parted += 1
     return Conformance(
-        difference=difference / largest if largest else difference,
+        difference=difference,
         tolerance=tolerance,
-        positions=sum(len(a) for a, _ in pairs),
-        answers=len(pairs),
+        positions=sum(map(len, expected.logits)),
+        answers=len(expected.answers),
         tied=tied,
         parted=parted,
     )
+
+
+def _difference(one: Statement, other: Statement) -> float:
+    return max(float((a - b).abs().max()) for a, b in zip(one.logits, other.logits, strict=True))
 
 
 def _parts_at_a_tie(logits: Tensor, mine: list[int], other: list[int], stop_ids: Sequence[int], within: float) -> bool:

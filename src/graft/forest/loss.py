@@ -22,24 +22,26 @@ def edge_losses(head: nn.Module, hidden: Tensor, edges: Edges) -> Tensor:
     return torch.cat([loss.detach().double().cpu() for loss in losses]) if losses else torch.zeros(0).double()
 
 
-def backward_edge_loss(head: nn.Module, hidden: Tensor, edges: Edges, *, scale: float) -> float:
-    """Run the backward pass of `scale` times the weighted sum of the edges' losses.
+def backward_edge_loss(head: nn.Module, hidden: Tensor, edges: Edges) -> float:
+    """Run the backward pass of the weighted sum of the edges' losses.
+
+    It is a sum, not a mean: gradients are divided once, by the weights of the whole optimizer step. Divided here, they
+    would be too small for float16.
 
     Each chunk's backward runs before the next chunk's logits are made, and the model's runs once, at the end.
 
     Args:
         head: from hidden states to logits.
         hidden: (T, hidden), with the graph that made it.
-        scale: 1 / sum of weights of the whole optimizer step, over all of its forests.
 
     Returns:
-        The weighted sum of the losses in nats, not scaled.
+        The weighted sum of the losses in nats.
     """
     leaf = hidden.detach().requires_grad_()
     total = 0.0
     for chunk in _chunks(leaf, edges):
         weighted = _cross_entropy(head(chunk.states), chunk.targets) * chunk.weights
-        (weighted.sum() * scale).backward()
+        weighted.sum().backward()
         total += float(weighted.detach().double().sum())
     if leaf.grad is not None:
         hidden.backward(leaf.grad)

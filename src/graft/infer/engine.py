@@ -18,6 +18,10 @@ MAX_LIVE = 64
 """Branches that grow at a time: more do not go faster on a CPU, and each holds its keys and values."""
 
 
+MAX_PROMPT_TOKENS = 16_384
+"""Tokens of prompts that are read at a time, shared ones counted again: it bounds the memory of the first pass."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A prompt to be continued.
@@ -73,8 +77,8 @@ class Engine:
                 raise ModelError(what, fix="shorten the prompt")
         # branches of one slot stand together, and those of one wave are about as long: little padding
         order = sorted(range(len(requests)), key=lambda i: (_slot_order(requests[i].slot), len(requests[i].prompt)))
-        for start in range(0, len(order), MAX_LIVE):
-            yield from self._wave(requests, order[start : start + MAX_LIVE], room)
+        for wave in _waves(requests, order):
+            yield from self._wave(requests, wave, room)
 
     def _wave(self, requests: Sequence[Request], live: list[int], room: int) -> Iterator[Token]:
         forest = plant([_prompt_of(requests[i]) for i in live])
@@ -118,6 +122,20 @@ class Engine:
     def _logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self._bank.model.get_output_embeddings()(hidden)
         return logits
+
+
+def _waves(requests: Sequence[Request], order: Sequence[int]) -> Iterator[list[int]]:
+    """`order` in runs of at most MAX_LIVE requests whose prompts have at most MAX_PROMPT_TOKENS together, or one."""
+    wave: list[int] = []
+    tokens = 0
+    for i in order:
+        tokens += len(requests[i].prompt)
+        if wave and (len(wave) == MAX_LIVE or tokens > MAX_PROMPT_TOKENS):
+            yield wave
+            wave, tokens = [], len(requests[i].prompt)
+        wave.append(i)
+    if wave:
+        yield wave
 
 
 def _prompt_of(request: Request) -> TokenSequence:

@@ -74,8 +74,21 @@ class Checkpoints:
             faults.append(fault)
         return None, faults
 
+    def forget_after(self, step: int) -> None:
+        """Remove what a broken-off run left behind: checkpoints later than `step` and unfinished ones.
+
+        A run that goes on from `step` writes the later ones again; the broken would pass for the newest.
+        """
+        for folder in (*self._folders(), *self._folder.glob(".step-*")):
+            if folder.name.startswith(".") or _step_of(folder) > step:
+                shutil.rmtree(folder)
+
     def _folders(self) -> list[Path]:
-        return sorted(folder for folder in self._folder.glob("step-*") if folder.is_dir())
+        return sorted((folder for folder in self._folder.glob("step-*") if folder.is_dir()), key=_step_of)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def restore(folder: Path, adapter: Adapter, optimizer: AdamW) -> State:

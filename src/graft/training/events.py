@@ -1,10 +1,13 @@
 """What a run says of itself while it goes on, and `metrics.jsonl`, which keeps it."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from graft.errors import RunError
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,11 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
         kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
-        path.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
+        if [line["step"] for line in kept] != list(range(1, step + 1)):
+            raise RunError(f"{path} has not a line for each step up to {step}", fix="begin the run anew")
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
+        os.replace(partial, path)
         self._path = path
 
     def __call__(self, event: Event) -> None:
@@ -85,4 +92,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise RunError(f"{path} is broken: {error}", fix="begin the run anew") from None

@@ -30,7 +30,6 @@ class Training:
         rate: learning rate of each step, from 1.
         max_tokens: stream tokens per forest; a longer sample is an error at once.
         max_grad_norm: gradients are scaled down to it; 0 leaves them.
-        share: samples share prefixes; off where the adapter has dropout.
         seed: of dropout.
         evaluate: the held-out loss as the adapter stands; None where nothing is held out.
         eval_every: steps between calls of `evaluate`; 0 for the beginning and the end only.
@@ -45,7 +44,6 @@ class Training:
     rate: Callable[[int], float]
     max_tokens: int
     max_grad_norm: float
-    share: bool
     seed: int
     evaluate: Callable[[], float] | None
     eval_every: int
@@ -65,31 +63,34 @@ class Training:
             RunError: a loss or gradient is not finite; the weights are those of the step before.
         """
         total = self.batches.total_steps
-        self._tell(Started(done, total, self.evaluate() if self.evaluate and not done else None))
+        self._tell(Started(done, total, None if done else self._held_out_loss(0)))
         for step in range(done + 1, total + 1):
             record = self._step(step)
             due = step == total or (self.eval_every and step % self.eval_every == 0)
-            if self.evaluate and due:
-                record = replace(record, held_out_loss=self.evaluate())
+            if due:
+                record = replace(record, held_out_loss=self._held_out_loss(step))
             self._tell(record)
             if self.save_every and step % self.save_every == 0:
                 self._tell(Saved(step, self.save(step)))
 
     def _step(self, step: int) -> Stepped:
         batch = self.batches.of_step(step)
-        forests = plant_batch(batch, max_tokens=self.max_tokens, share=self.share)
-        weight = sum(forest.edges.total_weight for forest in forests)
         model, adapter = self.bank.model, self.bank.adapters[self.slot]
+        forests = plant_batch(batch, max_tokens=self.max_tokens, share=adapter.deterministic)
+        weight = sum(forest.edges.total_weight for forest in forests)
         torch.manual_seed(derived_seed(self.seed, "dropout", step))
         adapter.train()
         loss = 0.0
         for forest in forests:
             with self.bank.routed(forest.routes()):
                 hidden = forest_hidden_states(model, forest)
-                loss += backward_edge_loss(model.get_output_embeddings(), hidden, forest.edges, scale=1 / weight)
+                loss += backward_edge_loss(model.get_output_embeddings(), hidden, forest.edges)
         adapter.train(False)
         loss /= weight
         parameters = [parameter for _, parameter in adapter.named_parameters()]
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= weight
         norm = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm or math.inf))
         self._check_finite(step, loss, norm, batch)
         rate = self.rate(step)
@@ -109,6 +110,14 @@ class Training:
             tokens_trained=sum(forest.trained_tokens for forest in forests),
             peak_memory_bytes=self.memory.bytes(),
         )
+
+    def _held_out_loss(self, step: int) -> float | None:
+        if self.evaluate is None:
+            return None
+        loss = self.evaluate()
+        if not math.isfinite(loss):
+            raise RunError(f"after step {step} the held-out loss is {loss}", fix="lower train.learning_rate")
+        return loss
 
     def _check_finite(self, step: int, loss: float, norm: float, batch: Sequence[TokenSequence]) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
