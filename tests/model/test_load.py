@@ -70,7 +70,6 @@ def test_saved_and_loaded_again_it_is_the_same(base: Base, tmp_path: Path, dtype
     save_base(model, base.tokenizer, tmp_path / "new/folder")
     again = load_base(str(tmp_path / "new/folder"), dtype=dtype)
     assert torch.equal(again.model(IDS).logits, model(IDS).logits)
-    assert again.tokenizer.fingerprint == base.tokenizer.fingerprint
     assert json.loads((tmp_path / "new/folder/config.json").read_text())["dtype"] == dtype
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "new/folder")
     assert plain.dtype == model.dtype

@@ -104,21 +104,9 @@ def test_decode_keeps_half_a_character_and_drops_special_tokens(llama: Tokenizer
     assert llama.decode([]) == ""
 
 
-def test_token_text_shows_what_a_reader_cannot_see(llama: Tokenizer) -> None:
-    def shown(text: str) -> list[str]:
-        return [llama.token_text(id) for id in llama.encode(text, first=False)]
-
-    assert shown("\n") == ["\\n"]
-    assert "".join(shown(" the lighthouse")) == "▁the▁lighthouse"
-    assert shown("☃") == ["<0xE2>", "<0x98>", "<0x83>"]
-    assert shown("港") == ["港"]
-    assert [llama.token_text(id) for id in (1, 2, 9999)] == ["<s>", "</s>", "<9999>"]
-
-
 def test_saved_and_read_again_it_gives_the_same_ids(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     again = Tokenizer.from_folder(tmp_path)
-    assert again.fingerprint == tokenizer.fingerprint
     assert (again.bos_id, again.eos_id) == (tokenizer.bos_id, tokenizer.eos_id)
     plain = AutoTokenizer.from_pretrained(tmp_path)
     for text in [*PROBE, " leading"]:

@@ -1,6 +1,5 @@
 """A tokenizer whose ids do not depend on what stands around a text, and never come from a special token's spelling."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -100,19 +99,6 @@ class Tokenizer:
         tokenizer with a fallback to bytes, but for U+2581 where that character means a space (SentencePiece).
         """
         return self._continuing.decode(list(ids), skip_special_tokens=True)
-
-    def token_text(self, id: int) -> str:
-        """What one token looks like: spaces as ▁, line breaks escaped, part of a character as the vocabulary has it."""
-        piece = self._opening.id_to_token(id)
-        text = "" if id in self.special_ids else self.decode([id])
-        if not text or "\ufffd" in text:
-            return piece or f"<{id}>"
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text.replace(" ", "▁"))
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of everything that decides on ids."""
-        return hashlib.sha256(self._opening.to_str().encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer so that `from_folder` and `AutoTokenizer` give the same ids again."""
