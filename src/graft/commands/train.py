@@ -1,13 +1,12 @@
 """`graft train`: rows and a base to an adapter, in a run's folder."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import METHODS, Adapter, Bank, Provenance, read_provenance, save_adapter
+from graft.adapters import METHODS, Bank, Provenance
 from graft.commands.assembly import (
     Samples,
     check_positions,
@@ -17,31 +16,13 @@ from graft.commands.assembly import (
     open_tokenizer,
     split_conversations,
 )
-from graft.config import Config, build_config, dump_config, read_config
+from graft.commands.run import Run, Say, check_out
+from graft.config import Config
 from graft.data import Template, load_template
-from graft.errors import RunError
 from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
-from graft.model import Base
-from graft.report import model_card, write_report
-from graft.runtime import environment, say_on_stderr, seed_everything
-from graft.staging import staged
-from graft.training import (
-    Batches,
-    Checkpoints,
-    Event,
-    MetricsFile,
-    Started,
-    State,
-    Subscriber,
-    Training,
-    build_optimizer,
-    learning_rate,
-    read_metrics,
-    restore,
-)
-
-Say = Callable[[str], None]
+from graft.runtime import say_on_stderr, seed_everything
+from graft.training import Batches, Subscriber, Training, build_optimizer, learning_rate
 
 
 @dataclass(frozen=True)
@@ -94,7 +75,7 @@ def train(
         GraftError: settings, data or model do not do; nothing is written then.
     """
     began = time.perf_counter()
-    _check_out(config, out, resume)
+    check_out(config, out, resume=resume)
     samples, template = _read_samples(config)
     for note in samples.notes:
         say(note)
@@ -106,22 +87,19 @@ def train(
     provenance = Provenance(
         config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
     )
-    first_loss = _FirstLoss()
-    checkpoints = Checkpoints(out / "checkpoints", keep=config.checkpoint.keep)
-
-    def save(step: int) -> Path:
-        state = State(step, first_loss.value)
-        return checkpoints.save(state, bank.adapters[slot], training.optimizer, base.model, provenance)
-
-    training = _assemble(config, bank, slot, samples, save)
-    done = 0
-    if resume:
-        done = _resume(checkpoints, bank.adapters[slot], training, provenance, first_loss, say)
-    else:
-        _open_run(config, out, samples.notes)
-    training.subscribers = [MetricsFile(out / "metrics.jsonl", step=done), first_loss, *subscribers]
+    run = Run(config, out, base, bank.adapters[slot], provenance, samples.notes)
+    training = _assemble(config, bank, slot, samples, save=lambda step: run.save(step, training))
+    done, metrics = run.go_on(training, say) if resume else (0, run.open())
+    training.subscribers = [metrics, run, *subscribers]
     training.run(done=done)
-    return _finish(config, out, base, bank.adapters[slot], provenance, first_loss.value, samples.notes, began)
+    steps, last_loss = run.finish()
+    return TrainResult(
+        adapter=str(out / "adapter"),
+        steps=steps,
+        first_eval_loss=run.first_held_out_loss,
+        last_eval_loss=last_loss,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def outlook(config: Config, out: Path | None = None) -> Outlook:
@@ -131,7 +109,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         out: the run's folder, where it is known; refused as `train` would.
     """
     if out is not None:
-        _check_out(config, out, resume=False)
+        check_out(config, out, resume=False)
     samples, _ = _read_samples(config)
     base = open_base(config.model)
     check_positions(base, samples)
@@ -155,17 +133,6 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         trained_parameters=adapter.trained_parameters,
         notes=samples.notes,
     )
-
-
-class _FirstLoss:
-    """The held-out loss before training, which no line of `metrics.jsonl` has."""
-
-    def __init__(self) -> None:
-        self.value: float | None = None
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, Started) and event.held_out_loss is not None:
-            self.value = event.held_out_loss
 
 
 def _read_samples(config: Config) -> tuple[Samples, Template]:
@@ -205,86 +172,4 @@ def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Cal
         eval_every=settings.eval_every,
         save=save,
         save_every=config.checkpoint.every,
-    )
-
-
-def _check_out(config: Config, out: Path, resume: bool) -> None:
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunError(f"{out} is in use", fix="give another --out, or go on with that run with --resume")
-        return
-    if not (out / "config.yaml").exists():
-        raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
-    if build_config(read_config(out / "config.yaml")) != config:
-        raise RunError(f"the settings are not those of the run in {out}", fix=f"compare with {out / 'config.yaml'}")
-
-
-def _open_run(config: Config, out: Path, notes: list[str]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    (out / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
-    data = {**data_record(config.data), "notes": notes}
-    (out / "data.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _resume(
-    checkpoints: Checkpoints,
-    adapter: Adapter,
-    training: Training,
-    provenance: Provenance,
-    first_loss: _FirstLoss,
-    say: Say,
-) -> int:
-    folder, faults = checkpoints.newest()
-    for fault in faults:
-        say(f"a broken checkpoint is passed over: {fault}")
-    if folder is None:
-        say("there is no whole checkpoint: the run begins anew")
-        checkpoints.forget_after(0)
-        return 0
-    if (before := read_provenance(folder)) != provenance:
-        changed = [f.name for f in fields(Provenance) if getattr(before, f.name, None) != getattr(provenance, f.name)]
-        what = f"{folder} was trained with another {', '.join(changed).replace('_', ' ')}"
-        raise RunError(what, fix="restore it, or begin a new run")
-    state = restore(folder, adapter, training.optimizer)
-    first_loss.value = state.first_held_out_loss
-    checkpoints.forget_after(state.step)
-    say(f"going on after step {state.step}")
-    return state.step
-
-
-def _finish(
-    config: Config,
-    out: Path,
-    base: Base,
-    adapter: Adapter,
-    provenance: Provenance,
-    first: float | None,
-    notes: list[str],
-    began: float,
-) -> TrainResult:
-    steps = read_metrics(out / "metrics.jsonl")
-    last = next((line["held_out_loss"] for line in reversed(steps) if "held_out_loss" in line), None)
-    with staged(out / "adapter", replace=True) as folder:
-        save_adapter(folder, adapter, base.model, provenance)
-        card = model_card(config, adapter.trained_parameters, first, last)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-    write_report(
-        out / "report.html",
-        title=f"Run {out.name}",
-        steps=steps,
-        first_loss=first,
-        settings=dump_config(config),
-        facts={
-            "adapter": str(out / "adapter"),
-            "trained parameters": f"{adapter.trained_parameters:,}",
-            "data": "; ".join([config.data.path, *notes]),
-        },
-    )
-    return TrainResult(
-        adapter=str(out / "adapter"),
-        steps=steps[-1]["step"],
-        first_eval_loss=first,
-        last_eval_loss=last,
-        seconds=time.perf_counter() - began,
     )
