@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -94,6 +96,7 @@ def test_rows_above_the_cutoff_are_reported(graft: Graft, tmp_path: Path) -> Non
     assert "1 of 7 rows are longer than data.cutoff 100" in ran.err
     assert "lines 7" in ran.err
     assert ran.json["first_eval_loss"] is None
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["too_long"] == [f"{path}:7"]
 
 
 def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
@@ -149,27 +152,18 @@ def test_resume_of_nothing(graft: Graft, tmp_path: Path) -> None:
     assert "no run to go on with" in refused(graft, tmp_path, "--data", path, "--resume")
 
 
-def test_model_without_weights(graft: Graft, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("file", "expected"), [(None, "safetensors"), ("pytorch_model.bin", "pickle")])
+def test_model_without_weights_or_with_pickle_only(
+    file: str | None, expected: str, graft: Graft, tmp_path: Path
+) -> None:
     path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
     model = tmp_path / "model"
-    model.mkdir()
-    for file in seedling_path().iterdir():
-        if file.suffix == ".json":
-            (model / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(seedling_path(), model, ignore=shutil.ignore_patterns("*.safetensors"))
+    if file:
+        (model / file).write_bytes(b"\x80\x04N.")
     message = refused(graft, tmp_path, "--data", path, "--model", model)
     assert str(model) in message
-    assert "safetensors" in message
-
-
-def test_model_with_pickle_weights_only(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in seedling_path().iterdir():
-        if file.suffix == ".json":
-            (model / file.name).write_bytes(file.read_bytes())
-    (model / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
-    assert "pickle" in refused(graft, tmp_path, "--data", path, "--model", model)
+    assert expected in message
 
 
 def test_missing_model(graft: Graft, tmp_path: Path) -> None:
@@ -178,7 +172,7 @@ def test_missing_model(graft: Graft, tmp_path: Path) -> None:
 
 
 def test_refused_model_says_how_to_get_access(graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
     message = refused(graft, tmp_path, "--data", path, "--model", "someone/some-model")
     assert "someone/some-model" in message

@@ -36,11 +36,13 @@ class Samples:
     """A run's data, encoded.
 
     Args:
+        too_long: every row above the cutoff, as file:line.
         notes: what was left out or cut, for people.
     """
 
     train: list[TokenSequence]
     held_out: list[TokenSequence]
+    too_long: list[str]
     notes: list[str]
 
 
@@ -99,15 +101,24 @@ def encode_samples(
     parts: Split[Conversation], settings: DataConfig, template: Template, tokenizer: Tokenizer
 ) -> Samples:
     """Both parts as token sequences, with what did not fit said."""
-    limits: Any = {"cutoff": settings.cutoff, "too_long": settings.too_long}
-    train = encode_all(parts.train, template, tokenizer, **limits, part="training row")
-    notes = [f"training: {train.report()}"] if train.too_long else []
-    held_out: list[TokenSequence] = []
-    if parts.held_out:
-        encoded = encode_all(parts.held_out, template, tokenizer, **limits, part="held-out row")
-        notes += [f"held out: {encoded.report()}"] if encoded.too_long else []
-        held_out = encoded.sequences
-    return Samples(train.sequences, held_out, notes)
+    encoded = {
+        part: encode_all(
+            conversations,
+            template,
+            tokenizer,
+            cutoff=settings.cutoff,
+            too_long=settings.too_long,
+            part=f"{part} row",
+        )
+        for part, conversations in (("training", parts.train), ("held-out", parts.held_out))
+        if conversations
+    }
+    return Samples(
+        train=encoded["training"].sequences,
+        held_out=encoded["held-out"].sequences if parts.held_out else [],
+        too_long=[str(source) for part in encoded.values() for source, _ in part.too_long],
+        notes=[f"{name}: {part.report()}" for name, part in encoded.items() if part.too_long],
+    )
 
 
 def questions_of(

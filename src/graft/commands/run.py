@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from graft.adapters import Adapter, Provenance, read_provenance, save_adapter
-from graft.commands.assembly import data_record
+from graft.commands.assembly import Samples, data_record
 from graft.config import Config, build_config, dump_config, read_config
 from graft.errors import RunError
 from graft.model import Base
@@ -35,7 +35,6 @@ class Run:
     """What a run is made of, and where it writes.
 
     Args:
-        notes: what people should know of its data.
         first_held_out_loss: before training, which no line of `metrics.jsonl` has.
     """
 
@@ -44,7 +43,7 @@ class Run:
     base: Base
     adapter: Adapter
     provenance: Provenance
-    notes: list[str]
+    samples: Samples
     first_held_out_loss: float | None = None
     checkpoints: Checkpoints = field(init=False)
 
@@ -61,7 +60,7 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / "config.yaml").write_text(dump_config(self.config), encoding="utf-8")
         (self.out / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
-        data = {**data_record(self.config.data), "notes": self.notes}
+        data = {**data_record(self.config.data), "too_long": self.samples.too_long, "notes": self.samples.notes}
         (self.out / "data.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return MetricsFile(self.out / "metrics.jsonl")
 
@@ -105,7 +104,7 @@ class Run:
             facts={
                 "adapter": str(self.out / "adapter"),
                 "trained parameters": f"{parameters:,}",
-                "data": "; ".join([self.config.data.path, *self.notes]),
+                "data": "; ".join([self.config.data.path, *self.samples.notes]),
             },
         )
         return steps[-1]["step"], last

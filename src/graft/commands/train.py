@@ -87,7 +87,7 @@ def train(
     provenance = Provenance(
         config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
     )
-    run = Run(config, out, base, bank.adapters[slot], provenance, samples.notes)
+    run = Run(config, out, base, bank.adapters[slot], provenance, samples)
     training = _assemble(config, bank, slot, samples, save=lambda step: run.save(step, training))
     done, metrics = run.go_on(training, say) if resume else (0, run.open())
     training.subscribers = [metrics, run, *subscribers]
