@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from graft.adapters import METHODS, Bank
 from graft.config import LoraConfig
-from graft.forest import backward_edge_loss, edge_losses, forest_hidden_states, plant
+from graft.forest import backward_edge_loss, edge_losses, forest_hidden_states, head_of, plant
 from graft.records import Forest, TokenSequence
 from tests.families import FAMILIES, build, samples
 
@@ -32,7 +32,7 @@ def loss_and_gradients(bank: Bank, slot: int, forests: list[Forest]) -> tuple[fl
     for forest in forests:
         with bank.routed(forest.routes()):
             hidden = forest_hidden_states(bank.model, forest)
-            loss += backward_edge_loss(bank.model.get_output_embeddings(), hidden, forest.edges)
+            loss += backward_edge_loss(head_of(bank.model), hidden, forest.edges)
     return loss, {name: parameter.grad.clone() for name, parameter in parameters.items()}
 
 
@@ -105,7 +105,7 @@ def test_scoring_gives_the_losses_of_training() -> None:
     trained, _ = loss_and_gradients(bank, slot, [forest])
     with torch.inference_mode(), bank.routed(forest.routes()):
         hidden = forest_hidden_states(bank.model, forest)
-        losses = edge_losses(bank.model.get_output_embeddings(), hidden, forest.edges)
+        losses = edge_losses(head_of(bank.model), hidden, forest.edges)
     assert float((losses * forest.edges.weights).sum()) == pytest.approx(trained, rel=1e-9)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from graft.adapters import Bank
 from graft.evaluation.metrics import exact_match, rouge_l
-from graft.forest import edge_losses, forest_hidden_states, plant_batch
+from graft.forest import edge_losses, forest_hidden_states, head_of, plant_batch
 from graft.infer import Engine, Request
 from graft.records import TokenSequence
 from graft.runtime import PeakMemory
@@ -69,7 +69,7 @@ def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence]
             for forest in plant_batch(placed[start : start + _BATCH], max_tokens=max_tokens):
                 with bank.routed(forest.routes()):
                     hidden = forest_hidden_states(bank.model, forest)
-                losses = edge_losses(bank.model.get_output_embeddings(), hidden, forest.edges)
+                losses = edge_losses(head_of(bank.model), hidden, forest.edges)
                 total += float((losses * forest.edges.weights).sum())
                 weight += forest.edges.total_weight
     return total / weight

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from graft.forest import SegmentAttention
+from graft.forest import Scores, SegmentAttention
 from graft.records import Forest
 
 ROOM = 64
@@ -17,13 +17,13 @@ ROOM = 64
 class RecordingAttention(SegmentAttention):
     """Attends over the prompts, and keeps every layer's keys and values (1, K, T, D)."""
 
-    def __init__(self, forest: Forest, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(forest, device, dtype)
+    def __init__(self, forest: Forest) -> None:
+        super().__init__(forest)
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def attend(self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scores: Scores) -> Tensor:
         self.kept[layer] = (key_KTD, value_KTD)
-        return super().attend(layer, query_HTD, key_KTD, value_KTD, scaling)
+        return super().attend(layer, query_HTD, key_KTD, value_KTD, scores)
 
 
 class BranchAttention:
@@ -67,7 +67,7 @@ class BranchAttention:
         self.lengths = self.lengths[index]
         self._store = {layer: (keys[index], values[index]) for layer, (keys, values) in self._store.items()}
 
-    def attend(self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scores: Scores) -> Tensor:
         keys_nKLD, values_nKLD = self._store[layer]
         _, heads, branches, size = query_HTD.shape
         rows, places = torch.arange(branches, device=query_HTD.device), self.lengths - 1
@@ -76,7 +76,7 @@ class BranchAttention:
         # the G query heads of a key head stand where tokens would: no copy of the keys per query head
         query_nKGD = query_HTD[0].transpose(0, 1).reshape(branches, keys_nKLD.shape[1], -1, size)
         seen_nKGD = F.scaled_dot_product_attention(
-            query_nKGD, keys_nKLD, values_nKLD, attn_mask=self._mask[:, None, None], scale=scaling
+            query_nKGD, keys_nKLD, values_nKLD, attn_mask=self._mask[:, None, None], scale=scores.scaling
         )
         return seen_nKGD.reshape(branches, heads, size).transpose(0, 1)[None]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft.adapters import Bank
 from graft.errors import ModelError
-from graft.forest import hidden_states, plant
+from graft.forest import head_of, hidden_states, plant
 from graft.infer.branches import BranchAttention, RecordingAttention
 from graft.infer.sampling import GREEDY, Sampling, choose
 from graft.records import Forest, Route, TokenSequence, merge_routes
@@ -106,7 +106,7 @@ class Engine:
     def _read(self, forest: Forest) -> tuple[Tensor, BranchAttention]:
         """The pass over the prompts: logits after each (n, V), and what the branches go on from."""
         model = self._bank.model
-        attention = RecordingAttention(forest, model.device, model.dtype)
+        attention = RecordingAttention(forest)
         with self._bank.routed(forest.routes()):
             hidden = hidden_states(model, forest.ids, forest.positions, attention)
         logits = self._logits(hidden[list(forest.ends)])
@@ -120,8 +120,7 @@ class Engine:
             return self._logits(hidden_states(self._bank.model, ids, store.advance(), store))
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self._bank.model.get_output_embeddings()(hidden)
-        return logits
+        return head_of(self._bank.model)(hidden)
 
 
 def _waves(requests: Sequence[Request], order: Sequence[int]) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from graft.adapters import Bank
 from graft.errors import RunError
-from graft.forest import backward_edge_loss, forest_hidden_states, plant_batch
+from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant_batch
 from graft.records import TokenSequence
 from graft.runtime import PeakMemory, derived_seed
 from graft.training.batches import Batches
@@ -84,7 +84,7 @@ class Training:
         for forest in forests:
             with self.bank.routed(forest.routes()):
                 hidden = forest_hidden_states(model, forest)
-                loss += backward_edge_loss(model.get_output_embeddings(), hidden, forest.edges)
+                loss += backward_edge_loss(head_of(model), hidden, forest.edges)
         adapter.train(False)
         loss /= weight
         parameters = [parameter for _, parameter in adapter.named_parameters()]

@@ -1,0 +1,32 @@
+"""What every attention back end is given and gives."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a layer's family scores a query against a key that it may see.
+
+    Args:
+        scaling: of the product of the two.
+        window: a token sees so many tokens of its path, itself included, counted in depth; None for all of them.
+        softcap: scores are softcap * tanh(score / softcap) where it is set (Gemma 2, arXiv 2408.00118, section 2).
+    """
+
+    scaling: float
+    window: int | None = None
+    softcap: float | None = None
+
+
+class ForestAttention(Protocol):
+    """Who may see whom in one stream.
+
+    T = tokens in the stream, H = query heads, K = key/value heads, D = head size.
+    """
+
+    def attend(self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scores: Scores) -> Tensor:
+        """What the stream's tokens take from those that they may see, (1, H, T, D); all tensors with a batch of 1."""
+        ...
