@@ -8,21 +8,22 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from graft.forest.head import Head
 from graft.records import Edges
 
 CHUNK = 512
 """Edges whose logits exist at a time: 64 MiB in float32 for a vocabulary of 32 000."""
 
 
-def edge_losses(head: nn.Module, hidden: Tensor, edges: Edges) -> Tensor:
+def edge_losses(head: Head, hidden: Tensor, edges: Edges) -> Tensor:
     """The loss of every edge in nats, without weight (E,), float64 on the CPU, from hidden states (T, hidden)."""
     losses = [_cross_entropy(head(chunk.states), chunk.targets) for chunk in _chunks(hidden, edges)]
     return torch.cat([loss.detach().double().cpu() for loss in losses]) if losses else torch.zeros(0).double()
 
 
-def backward_edge_loss(head: nn.Module, hidden: Tensor, edges: Edges) -> float:
+def backward_edge_loss(head: Head, hidden: Tensor, edges: Edges) -> float:
     """Run the backward pass of the weighted sum of the edges' losses.
 
     It is a sum, not a mean: gradients are divided once, by the weights of the whole optimizer step. Divided here, they
