@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from graft.adapters import METHODS, Bank
 from graft.config import LoraConfig
-from graft.forest import backward_edge_loss, edge_losses, forest_hidden_states, head_of, plant
+from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant
 from graft.records import Forest, TokenSequence
 from tests.families import FAMILIES, build, samples
 
@@ -97,26 +97,6 @@ def test_branch_point_trains_every_first_answer_token() -> None:
     assert edges[(2, 8)] == 2.0
     assert edges[(2, 10)] == 1.0
     assert len(forest) == 6
-
-
-def test_scoring_gives_the_losses_of_training() -> None:
-    bank, slot = grafted(build("llama-gqa"))
-    forest = plant(samples(10, seed=9), min_shared=2)
-    trained, _ = loss_and_gradients(bank, slot, [forest])
-    with torch.inference_mode(), bank.routed(forest.routes()):
-        hidden = forest_hidden_states(bank.model, forest)
-        losses = edge_losses(head_of(bank.model), hidden, forest.edges)
-    assert float((losses * forest.edges.weights).sum()) == pytest.approx(trained, rel=1e-9)
-
-
-def test_chunks_of_the_loss_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
-    bank, slot = grafted(build("llama-gqa"))
-    forest = plant(samples(10, seed=9), min_shared=2)
-    whole, expected = loss_and_gradients(bank, slot, [forest])
-    monkeypatch.setattr("graft.forest.loss.CHUNK", 3)
-    parts, gradients = loss_and_gradients(bank, slot, [forest])
-    assert parts == pytest.approx(whole, rel=1e-12)
-    assert all(torch.allclose(gradients[name], expected[name], rtol=1e-9) for name in gradients)
 
 
 def test_two_adapters_in_one_forest_answer_as_if_alone() -> None:

@@ -1,26 +1,35 @@
 """The edge loss: logits exist only for edge sources, a chunk at a time; never for the whole stream.
 
-T = tokens in the stream, E = edges, V = vocabulary.
+Cross-entropy needs no graph: its gradient is known as soon as its value is, so both are made in one visit of the
+logits, in place, a few rows at a time that stay in a CPU's cache.
+
+T = tokens in the stream, E = edges, N = sources (several edges may leave one), V = vocabulary.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from graft.forest.head import Head
 from graft.records import Edges
 
-CHUNK = 512
-"""Edges whose logits exist at a time: 64 MiB in float32 for a vocabulary of 32 000."""
+LOGITS = {"cpu": 2**23, "cuda": 2**26}
+"""Logits that exist at a time: 32 MiB of float32, and on CUDA 256 MiB for products large enough to fill it."""
+
+CACHED = 2**19
+"""Logits that are visited at a time on a CPU: 2 MiB of float32 stay in its cache from the first look to the last."""
 
 
 def edge_losses(head: Head, hidden: Tensor, edges: Edges) -> Tensor:
     """The loss of every edge in nats, without weight (E,), float64 on the CPU, from hidden states (T, hidden)."""
-    losses = [_cross_entropy(head(chunk.states), chunk.targets) for chunk in _chunks(hidden, edges)]
-    return torch.cat([loss.detach().double().cpu() for loss in losses]) if losses else torch.zeros(0).double()
+    losses = torch.zeros(len(edges), dtype=torch.float64)
+    weight = head.weight_for(hidden)
+    for chunk in _chunks(hidden, edges, len(weight)):
+        logits = hidden.index_select(0, chunk.sources) @ weight.t()
+        losses[chunk.edges] = _visit(head, logits, chunk, grad=False)
+    return losses
 
 
 def backward_edge_loss(head: Head, hidden: Tensor, edges: Edges) -> float:
@@ -29,45 +38,90 @@ def backward_edge_loss(head: Head, hidden: Tensor, edges: Edges) -> float:
     It is a sum, not a mean: gradients are divided once, by the weights of the whole optimizer step. Divided here, they
     would be too small for float16.
 
-    Each chunk's backward runs before the next chunk's logits are made, and the model's runs once, at the end.
-
     Args:
-        head: from hidden states to logits.
+        head: from hidden states to logits; it does not train.
         hidden: (T, hidden), with the graph that made it.
 
     Returns:
         The weighted sum of the losses in nats.
     """
-    leaf = hidden.detach().requires_grad_()
-    total = 0.0
-    for chunk in _chunks(leaf, edges):
-        weighted = _cross_entropy(head(chunk.states), chunk.targets) * chunk.weights
-        weighted.sum().backward()
-        total += float(weighted.detach().double().sum())
-    if leaf.grad is not None:
-        hidden.backward(leaf.grad)
-    return total
+    losses = torch.zeros(len(edges), dtype=torch.float64)
+    grad = torch.zeros_like(hidden)
+    with torch.no_grad():
+        weight = head.weight_for(hidden)
+        for chunk in _chunks(hidden, edges, len(weight)):
+            logits = hidden.index_select(0, chunk.sources) @ weight.t()
+            losses[chunk.edges] = _visit(head, logits, chunk, grad=True)
+            grad.index_copy_(0, chunk.sources, (logits @ weight).to(grad.dtype))
+    if hidden.requires_grad and len(edges):
+        hidden.backward(grad)
+    return float((losses * edges.weights).sum())
 
 
 @dataclass
 class _Chunk:
-    """A few edges: states of their sources (e, hidden), target ids (e,), weights (e,)."""
+    """A few sources with all of their edges.
 
-    states: Tensor
+    Args:
+        sources: stream positions (N,), none twice.
+        edges: which edges these are (E,).
+        rows: the row among the sources that an edge leaves (E,), ascending.
+        targets: (E,) ids.
+        weights: (E,) float64.
+    """
+
+    sources: Tensor
+    edges: Tensor
+    rows: Tensor
     targets: Tensor
     weights: Tensor
 
 
-def _chunks(hidden: Tensor, edges: Edges) -> Iterator[_Chunk]:
-    accumulated = torch.promote_types(hidden.dtype, torch.float32)
-    for start in range(0, len(edges), CHUNK):
-        part = slice(start, start + CHUNK)
+def _chunks(hidden: Tensor, edges: Edges, vocabulary: int) -> Iterator[_Chunk]:
+    sources, rows = edges.sources.unique(return_inverse=True)
+    order = rows.argsort(stable=True)
+    rows = rows[order]
+    size = max(1, LOGITS.get(hidden.device.type, LOGITS["cuda"]) // vocabulary)
+    for first in range(0, len(sources), size):
+        begin, end = torch.searchsorted(rows, torch.tensor([first, first + size])).tolist()
+        part = order[begin:end]
         yield _Chunk(
-            states=hidden.index_select(0, edges.sources[part].to(hidden.device)),
-            targets=edges.targets[part].to(hidden.device),
-            weights=edges.weights[part].to(hidden.device, accumulated),
+            sources=sources[first : first + size].to(hidden.device),
+            edges=part,
+            rows=rows[begin:end] - first,
+            targets=edges.targets[part],
+            weights=edges.weights[part],
         )
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets, reduction="none")
+def _visit(head: Head, logits: Tensor, chunk: _Chunk, *, grad: bool) -> Tensor:
+    """The chunk's losses (E,), float64 on the CPU; with `grad`, raw `logits` (N, V) become their gradient in place."""
+    step = len(logits) if logits.device.type != "cpu" else max(1, CACHED // logits.shape[1])
+    losses = []
+    for first in range(0, len(logits), step):
+        begin, end = torch.searchsorted(chunk.rows, torch.tensor([first, first + step])).tolist()
+        few = slice(begin, end)
+        rows = chunk.rows[few] - first
+        losses.append(_cross_entropy(head, logits[first : first + step], rows, chunk, few, grad))
+    return torch.cat(losses)
+
+
+def _cross_entropy(head: Head, raw: Tensor, rows: Tensor, chunk: _Chunk, few: slice, grad: bool) -> Tensor:
+    """Losses of the edges `few`, which leave `rows` of the `raw` logits (n, V)."""
+    at = (rows.to(raw.device), chunk.targets[few].to(raw.device))
+    logits = head.finish(raw)
+    highest = logits.amax(dim=-1, keepdim=True)
+    capped = logits.clone() if grad and head.softcap is not None else None
+    shifted = logits.sub_(highest)
+    of_target = shifted[at]
+    summed = shifted.exp_().sum(dim=-1)
+    losses = summed.log()[at[0]] - of_target
+    if grad:
+        weights = chunk.weights[few].to(raw.device, logits.dtype)
+        by_row = torch.zeros_like(summed).index_add_(0, at[0], weights)
+        slope = logits.mul_((by_row / summed)[:, None])
+        slope.index_put_(at, -weights, accumulate=True)
+        head.unfinish_(slope, capped)
+        if slope.data_ptr() != raw.data_ptr():
+            raw.copy_(slope)
+    return losses.double().cpu()
