@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from graft.adapters.contract import Adapter, GraftedLinear, Switch
+from graft.adapters.contract import Adapter
+from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, Switch
 from graft.adapters.targets import linear_layers
 from graft.records import Route
 
@@ -20,12 +21,17 @@ class Bank:
         self.adapters: dict[int, Adapter] = {}
         self._switch = Switch()
         model.requires_grad_(False)
+        for name, layer in linear_layers(model).items():
+            self._put(name, GraftedLinear(layer, self._switch))
+        for module in list(model.modules()):
+            self._bring_together(module)
 
     def add(self, adapter: Adapter) -> int:
         """Graft `adapter` onto the model; returns its slot."""
         slot = max(self.adapters, default=-1) + 1
         for name, graft in adapter.grafts.items():
-            layer = self._wrapped(name)
+            layer = self.model.get_submodule(name)
+            assert isinstance(layer, GraftedLinear)
             layer.grafts[str(slot)] = graft.to(layer.weight.device)
         self.adapters[slot] = adapter
         adapter.train(False)
@@ -60,14 +66,12 @@ class Bank:
         self.adapters.clear()
         return self.model
 
-    def _wrapped(self, name: str) -> GraftedLinear:
-        layer = self.model.get_submodule(name)
-        if isinstance(layer, GraftedLinear):
-            return layer
-        assert isinstance(layer, nn.Linear)
-        wrapped = GraftedLinear(layer, self._switch)
-        self._put(name, wrapped)
-        return wrapped
+    def _bring_together(self, parent: nn.Module) -> None:
+        for names in SIBLINGS:
+            layers = [layer for name in names if isinstance(layer := getattr(parent, name, None), GraftedLinear)]
+            together = Siblings(layers, self._switch)
+            for layer in layers:
+                layer.siblings = together
 
     def _put(self, name: str, module: nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from graft.adapters.low_rank import LowRank
 from graft.config import LoraConfig
-from graft.records import Route
 
 
 class Graft(nn.Module, ABC):
@@ -22,6 +21,10 @@ class Graft(nn.Module, ABC):
     @abstractmethod
     def forward(self, states: Tensor, output: Tensor, base: nn.Linear) -> Tensor:
         """The layer's output with this graft, from its input `states` and the base's own `output` for them."""
+
+    def low_rank(self) -> LowRank | None:
+        """The product that is all this graft adds now, run in one step with the base in the place of `forward`."""
+        return None
 
     @abstractmethod
     def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -77,42 +80,3 @@ class Method(Protocol):
     def settings_of(self, peft_config: Mapping[str, Any]) -> LoraConfig:
         """The settings behind an `adapter_config.json`; what this method cannot honour is an error."""
         ...
-
-
-class Switch:
-    """Which adapter slot runs which part of the stream now. With no route, the base alone answers."""
-
-    def __init__(self) -> None:
-        self.routes: list[Route] = []
-
-
-class GraftedLinear(nn.Module):
-    """A frozen linear layer with the grafts of several slots."""
-
-    def __init__(self, base: nn.Linear, switch: Switch) -> None:
-        super().__init__()
-        self.base = base
-        self.grafts = nn.ModuleDict()
-        self._switch = switch
-
-    @property
-    def weight(self) -> Tensor:
-        """The base's: models look at it for a dtype or a device."""
-        return self.base.weight
-
-    @property
-    def bias(self) -> Tensor | None:
-        return self.base.bias
-
-    def forward(self, states: Tensor) -> Tensor:
-        output: Tensor = self.base(states)
-        if not any(str(route.slot) in self.grafts for route in self._switch.routes):
-            return output
-        parts = []
-        for route in self._switch.routes:
-            part = slice(route.start, route.stop)
-            grown = output[..., part, :]
-            if (slot := str(route.slot)) in self.grafts:
-                grown = self.grafts[slot](states[..., part, :], grown, self.base)
-            parts.append(grown)
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)

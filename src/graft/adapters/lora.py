@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter, Graft
+from graft.adapters.low_rank import LowRank
 from graft.adapters.targets import biased_layers, linear_layers, shortest_names, target_layers
 from graft.config import LoraConfig
 from graft.errors import AdapterError
@@ -47,6 +48,10 @@ class LoraGraft(Graft):
         self.bias = None if bias is None else nn.Parameter(bias)
         self.scaling = scaling
         self.dropout = dropout
+
+    def low_rank(self) -> LowRank | None:
+        plain = self.bias is None and not (self.training and self.dropout)
+        return LowRank(self.lora_A, self.lora_B, self.scaling) if plain else None
 
     def forward(self, states: Tensor, output: Tensor, base: nn.Linear) -> Tensor:
         dropped = F.dropout(states.to(self.lora_A.dtype), self.dropout, self.training)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from graft.adapters.contract import GraftedLinear
+from graft.adapters.linear import GraftedLinear
 from graft.errors import AdapterError, nearest
 
 

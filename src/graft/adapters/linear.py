@@ -1,0 +1,98 @@
+"""Frozen linear layers with the grafts of several slots, and the switch that says which of them runs now."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from graft.adapters.contract import Graft
+from graft.adapters.low_rank import LowRank, Part, frozen_linear
+from graft.records import Route
+
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of layers below one module that read the same input, in every family that keeps them apart."""
+
+
+class Switch:
+    """Which adapter slot runs which part of the stream now. With no route, the base alone answers."""
+
+    def __init__(self) -> None:
+        self.routes: list[Route] = []
+
+
+class GraftedLinear(nn.Module):
+    """A frozen linear layer with the grafts of several slots."""
+
+    def __init__(self, base: nn.Linear, switch: Switch) -> None:
+        super().__init__()
+        self.base = base
+        self.grafts = nn.ModuleDict()
+        self.siblings = Siblings([self], switch)
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's: models look at it for a dtype or a device."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias
+
+    def graft_of(self, slot: int | None) -> Graft | None:
+        if (key := str(slot)) not in self.grafts:
+            return None
+        graft = self.grafts[key]
+        assert isinstance(graft, Graft)
+        return graft
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.siblings.output_of(self, states)
+
+
+class Siblings:
+    """Layers that read one input: what they make of it is computed at the first one's call and given out one by one.
+
+    A layer that is called with anything else than what its siblings were called with is computed anew, so a model
+    that does otherwise than its family is slower, and not wrong.
+    """
+
+    def __init__(self, layers: Sequence[GraftedLinear], switch: Switch) -> None:
+        self.layers = list(layers)
+        self._switch = switch
+        self._states: Tensor | None = None
+        self._routes: list[Route] = []
+        self._outputs: dict[GraftedLinear, Tensor] = {}
+
+    def output_of(self, layer: GraftedLinear, states: Tensor) -> Tensor:
+        routes = self._switch.routes
+        if states is not self._states or routes is not self._routes or layer not in self._outputs:
+            self._states, self._routes = states, routes
+            self._outputs = dict(zip(self.layers, _run(self.layers, states, routes), strict=True))
+        output = self._outputs.pop(layer)
+        if not self._outputs:
+            self._states = None
+        return output
+
+
+def _run(layers: Sequence[GraftedLinear], states: Tensor, routes: Sequence[Route]) -> list[Tensor]:
+    """What `layers` make of a stream: low-rank grafts in the same step as the base, others after it."""
+    parts = [Part(r.start, r.stop, [_low_rank(layer.graft_of(r.slot)) for layer in layers]) for r in routes]
+    outputs = frozen_linear(states, [layer.base for layer in layers], [part for part in parts if any(part.added)])
+    return [_with_others(layer, states, output, routes) for layer, output in zip(layers, outputs, strict=True)]
+
+
+def _with_others(layer: GraftedLinear, states: Tensor, output: Tensor, routes: Sequence[Route]) -> Tensor:
+    """The output of `layer` with what those of its grafts do that are no low-rank products."""
+    others = [graft if graft and not graft.low_rank() else None for graft in (layer.graft_of(r.slot) for r in routes)]
+    if not any(others):
+        return output
+    parts = []
+    for route, graft in zip(routes, others, strict=True):
+        part = slice(route.start, route.stop)
+        grown = output[..., part, :]
+        parts.append(graft(states[..., part, :], grown, layer.base) if graft else grown)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
+
+
+def _low_rank(graft: Graft | None) -> LowRank | None:
+    return graft.low_rank() if graft else None
