@@ -105,6 +105,11 @@ class TrainConfig(_Section):
     """Samples per optimizer step. 32: small enough for a thousand rows to give a hundred steps."""
     max_tokens: Whole = Field(4096, gt=1)
     """Stream tokens per forest, which bounds memory; the longest sample must fit. The update does not depend on it."""
+    recompute: Whole = Field(0, ge=0)
+    """Every how many layers activations are computed again in the backward pass instead of kept: 1 for every layer,
+    2 for every second. 0, none, is fastest; 1 takes the least memory, for about a third more time."""
+    offload: bool = False
+    """Activations wait for the backward pass in the host's memory: for a CUDA device that cannot hold them."""
     epochs: Whole = Field(3, gt=0)
     """Passes over the rows. 3, as Alpaca."""
     max_steps: Whole = Field(0, ge=0)

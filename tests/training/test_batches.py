@@ -57,3 +57,12 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 )
 def test_steps_of_a_run(samples: int, batch: int, epochs: int, max_steps: int, steps: int) -> None:
     assert batches(samples, batch, epochs, max_steps).total_steps == steps
+
+
+def test_the_first_batch_is_the_heaviest_so_that_running_out_of_memory_shows_at_once() -> None:
+    lengths = Random(3).choices(range(2, 90), k=47)
+    sequences = [TokenSequence((number,) * n, (False,) * (n - 1) + (True,)) for number, n in enumerate(lengths)]
+    source = Batches(sequences, global_batch=5, epochs=2, max_steps=0, seed=1)
+    tokens = [sum(map(len, source.of_step(step))) for step in range(1, source.steps_per_epoch + 1)]
+    assert tokens[0] == max(tokens[:-1])
+    assert len(source.of_step(source.steps_per_epoch)) == 2, "the remainder stays where it is"

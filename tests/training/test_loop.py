@@ -22,6 +22,7 @@ def training(
     sequences: list[TokenSequence] | None = None,
     dtype: torch.dtype = torch.float64,
     global_batch: int = 8,
+    recompute: int = 0,
 ) -> Training:
     seed_everything(0)
     model = build("llama-gqa", dtype=dtype)
@@ -41,6 +42,8 @@ def training(
         max_tokens=max_tokens,
         max_grad_norm=1.0,
         seed=0,
+        recompute=recompute,
+        offload=False,
         evaluate=None,
         eval_every=0,
         save=lambda step: Path(),
@@ -112,6 +115,14 @@ def test_two_runs_are_the_same_to_the_bit(dropout: float) -> None:
     assert all(torch.equal(weights(other)[name], tensor) for name, tensor in weights(one).items())
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("recompute", [1, 2])
+def test_what_is_computed_again_is_the_same_to_the_bit(recompute: int, dropout: float) -> None:
+    one, other = training(dropout=dropout), training(dropout=dropout, recompute=recompute)
+    assert [s.loss for s in steps(one)] == [s.loss for s in steps(other)]
+    assert all(torch.equal(weights(other)[name], tensor) for name, tensor in weights(one).items())
+
+
 def test_with_dropout_nothing_is_shared() -> None:
     assert all(s.tokens_executed == s.tokens_logical for s in steps(training(dropout=0.1)))
 
@@ -119,7 +130,7 @@ def test_with_dropout_nothing_is_shared() -> None:
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
     good = samples(30, seed=1)
     bad = TokenSequence((1, 2), (False, True), Source("rows.json", 17), weight=math.inf)
-    run = training(sequences=[*good, bad], global_batch=4)
+    run = training(sequences=[*good, bad], global_batch=3)
     done: list[tuple[int, dict[str, torch.Tensor]]] = []
     run.subscribers = [lambda event: done.append((event.step, weights(run))) if isinstance(event, Stepped) else None]
     with pytest.raises(RunError) as caught:

@@ -1,10 +1,11 @@
 """The adapters on one base model, each in a slot, and the switch that says which part of a stream each one runs."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter
@@ -38,11 +39,17 @@ class Bank:
         return slot
 
     @contextmanager
-    def routed(self, routes: Sequence[Route]) -> Iterator[None]:
-        """Within this block the stream runs through the adapters of `routes`, which cover it without gaps."""
+    def routed(self, routes: Sequence[Route], *, needed: Tensor | None = None) -> Iterator[None]:
+        """Within this block the stream runs through the adapters of `routes`, which cover it without gaps.
+
+        Args:
+            needed: positions in the stream (N,), ascending, whose last hidden state is asked for; the others' is
+                undefined, and the last layer's MLP does not run for them.
+        """
         before, self._switch.routes = self._switch.routes, list(routes)
         try:
-            yield
+            with nullcontext() if needed is None else self._narrowed(needed):
+                yield
         finally:
             self._switch.routes = before
 
@@ -65,6 +72,30 @@ class Bank:
             self._put(name, layer.base)
         self.adapters.clear()
         return self.model
+
+    @contextmanager
+    def _narrowed(self, needed: Tensor) -> Iterator[None]:
+        """The last layer's MLP runs for the `needed` rows of the stream and gives zeros for the others."""
+        mlp = cast(nn.ModuleList, self.model.base_model.layers)[-1].mlp
+        assert isinstance(mlp, nn.Module)
+        run = mlp.forward
+        places = needed.to(self.model.device)
+        bounds = [torch.searchsorted(needed, torch.tensor([r.start, r.stop])).tolist() for r in self._switch.routes]
+        routes = [Route(r.slot, *bound) for r, bound in zip(self._switch.routes, bounds, strict=True)]
+
+        def forward(states: Tensor) -> Tensor:
+            before, self._switch.routes = self._switch.routes, routes
+            try:
+                output = run(states.index_select(1, places))
+            finally:  # recomputed activations may stop half way, by an exception
+                self._switch.routes = before
+            return torch.zeros_like(states).index_copy(1, places, output)
+
+        mlp.forward = forward
+        try:
+            yield
+        finally:
+            del mlp.forward
 
     def _bring_together(self, parent: nn.Module) -> None:
         for names in SIBLINGS:

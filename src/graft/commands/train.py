@@ -19,8 +19,10 @@ from graft.commands.assembly import (
 from graft.commands.run import Run, Say, check_out
 from graft.config import Config
 from graft.data import Template, load_template
+from graft.errors import ConfigError
 from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
+from graft.model import Base
 from graft.runtime import say_on_stderr, seed_everything
 from graft.training import Batches, Subscriber, Training, build_optimizer, learning_rate
 
@@ -81,6 +83,7 @@ def train(
         say(note)
     seed_everything(config.train.seed)
     base = open_base(config.model)
+    _check_offload(config, base)
     bank = Bank(base.model)
     slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
     check_positions(base, samples)
@@ -112,6 +115,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         check_out(config, out, resume=False)
     samples, _ = _read_samples(config)
     base = open_base(config.model)
+    _check_offload(config, base)
     check_positions(base, samples)
     adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
     batches = _batches(config, samples)
@@ -133,6 +137,14 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         trained_parameters=adapter.trained_parameters,
         notes=samples.notes,
     )
+
+
+def _check_offload(config: Config, base: Base) -> None:
+    if config.train.offload and base.model.device.type == "cpu":
+        raise ConfigError(
+            "train.offload moves activations off a CUDA device, and the model is on the CPU",
+            fix="leave it off; train.recompute=1 takes less memory anywhere",
+        )
 
 
 def _read_samples(config: Config) -> tuple[Samples, Template]:
@@ -168,6 +180,8 @@ def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Cal
         max_tokens=settings.max_tokens,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
+        recompute=settings.recompute,
+        offload=settings.offload,
         evaluate=evaluate if samples.held_out else None,
         eval_every=settings.eval_every,
         save=save,

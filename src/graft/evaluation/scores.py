@@ -67,7 +67,7 @@ def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence]
     with torch.inference_mode():
         for start in range(0, len(placed), _BATCH):
             for forest in plant_batch(placed[start : start + _BATCH], max_tokens=max_tokens):
-                with bank.routed(forest.routes()):
+                with bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
                     hidden = forest_hidden_states(bank.model, forest)
                 losses = edge_losses(head_of(bank.model), hidden, forest.edges)
                 total += float((losses * forest.edges.weights).sum())

@@ -15,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from graft.forest.scores import ForestAttention, Scores
 from graft.forest.segments import SegmentAttention
 from graft.records import Forest
+from graft.runtime import stream_dtype
 
 ATTENTION = "graft_forest"
 
@@ -25,10 +26,17 @@ def attach(model: PreTrainedModel) -> None:
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, attention: ForestAttention) -> Tensor:
-    """Last hidden states (T, hidden) of the stream `ids` (T,) with position ids `positions` (T,)."""
+    """Last hidden states (T, hidden) of the stream `ids` (T,) with position ids `positions` (T,).
+
+    They are of `stream_dtype`; where that is wider than the weights, linear layers widen them, as those of a Bank do.
+    """
     device = model.device
+    embedded = model.get_input_embeddings()(ids.to(device)[None])
     output = model.base_model(
-        input_ids=ids.to(device)[None], position_ids=positions.to(device)[None], use_cache=False, forest=attention
+        inputs_embeds=embedded.to(stream_dtype(device, embedded.dtype)),
+        position_ids=positions.to(device)[None],
+        use_cache=False,
+        forest=attention,
     )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden

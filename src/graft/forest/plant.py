@@ -52,7 +52,7 @@ def plant(sequences: Sequence[TokenSequence], *, share: bool = True, min_shared:
 
 
 def plant_batch(sequences: Sequence[TokenSequence], *, max_tokens: int, share: bool = True) -> list[Forest]:
-    """Lay the samples of one optimizer step out as few forests of at most `max_tokens` tokens each.
+    """Lay the samples of one optimizer step out as few forests of at most `max_tokens` tokens each, the longest first.
 
     A sample longer than that has a forest to itself.
     """
@@ -66,7 +66,8 @@ def plant_batch(sequences: Sequence[TokenSequence], *, max_tokens: int, share: b
         else:
             groups.append([sequence])
             tokens = len(sequence)
-    return [forest for group in groups for forest in _fit(group, max_tokens, share)]
+    forests = [forest for group in groups for forest in _fit(group, max_tokens, share)]
+    return sorted(forests, key=len, reverse=True)
 
 
 def _fit(group: list[TokenSequence], max_tokens: int, share: bool) -> list[Forest]:

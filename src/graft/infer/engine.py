@@ -107,7 +107,7 @@ class Engine:
         """The pass over the prompts: logits after each (n, V), and what the branches go on from."""
         model = self._bank.model
         attention = RecordingAttention(forest)
-        with self._bank.routed(forest.routes()):
+        with self._bank.routed(forest.routes(), needed=torch.tensor(forest.ends).unique()):
             hidden = hidden_states(model, forest.ids, forest.positions, attention)
         logits = self._logits(hidden[list(forest.ends)])
         traces = [forest.trace(sample) for sample in range(forest.samples)]

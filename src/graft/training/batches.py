@@ -12,7 +12,8 @@ from graft.runtime import derived_seed
 class Batches:
     """The samples of every step, by its number: a run that begins in the middle takes what it would have taken.
 
-    Each epoch has an order of its own, made of the seed and its number; its last batch may be smaller.
+    Each epoch has an order of its own, made of the seed and its number; its last batch may be smaller. The very first
+    batch is the one of its epoch with the most tokens, so that running out of memory shows at once.
 
     Args:
         max_steps: steps at most; 0 for no bound but `epochs`.
@@ -29,6 +30,7 @@ class Batches:
         self.total_steps = min(steps, max_steps) if max_steps else steps
         self._epoch = -1
         self._order: list[int] = []
+        self._first = 0
 
     def check_fit(self, max_tokens: int) -> None:
         """Raise a DataError if a sample is longer than a forest may be."""
@@ -43,5 +45,14 @@ class Batches:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, list(range(len(self._sequences)))
             random.Random(derived_seed(self._seed, "order", epoch)).shuffle(self._order)
-        start = number * self._global_batch
-        return [self._sequences[i] for i in self._order[start : start + self._global_batch]]
+            self._first = self._heaviest() if epoch == 0 else 0
+        if number in (0, self._first):  # the two change places
+            number = self._first - number
+        return [self._sequences[i] for i in self._batch(number)]
+
+    def _batch(self, number: int) -> list[int]:
+        return self._order[number * self._global_batch : (number + 1) * self._global_batch]
+
+    def _heaviest(self) -> int:
+        full = max(1, len(self._sequences) // self._global_batch)
+        return max(range(full), key=lambda number: sum(len(self._sequences[i]) for i in self._batch(number)))

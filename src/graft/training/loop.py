@@ -15,6 +15,7 @@ from graft.errors import RunError
 from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant_batch
 from graft.records import TokenSequence
 from graft.runtime import PeakMemory, derived_seed
+from graft.training.activations import saved_activations
 from graft.training.batches import Batches
 from graft.training.events import Saved, Started, Stepped, Subscriber
 
@@ -31,6 +32,8 @@ class Training:
         max_tokens: stream tokens per forest; a longer sample is an error at once.
         max_grad_norm: gradients are scaled down to it; 0 leaves them.
         seed: of dropout.
+        recompute: every how many layers activations are computed again in the backward pass; 0 for none.
+        offload: activations wait for the backward pass in the host's memory.
         evaluate: the held-out loss as the adapter stands; None where nothing is held out.
         eval_every: steps between calls of `evaluate`; 0 for the beginning and the end only.
         save: writes a checkpoint after the step it is given and returns its folder.
@@ -45,6 +48,8 @@ class Training:
     max_tokens: int
     max_grad_norm: float
     seed: int
+    recompute: int
+    offload: bool
     evaluate: Callable[[], float] | None
     eval_every: int
     save: Callable[[int], Path]
@@ -81,10 +86,11 @@ class Training:
         torch.manual_seed(derived_seed(self.seed, "dropout", step))
         adapter.train()
         loss = 0.0
-        for forest in forests:
-            with self.bank.routed(forest.routes()):
-                hidden = forest_hidden_states(model, forest)
-                loss += backward_edge_loss(head_of(model), hidden, forest.edges)
+        with saved_activations(model, recompute=self.recompute, offload=self.offload):
+            for forest in forests:
+                with self.bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
+                    hidden = forest_hidden_states(model, forest)
+                    loss += backward_edge_loss(head_of(model), hidden, forest.edges)
         adapter.train(False)
         loss /= weight
         parameters = [parameter for _, parameter in adapter.named_parameters()]
