@@ -66,8 +66,9 @@ class Siblings:
     def output_of(self, layer: GraftedLinear, states: Tensor) -> Tensor:
         routes = self._switch.routes
         if states is not self._states or routes is not self._routes or layer not in self._outputs:
-            self._states, self._routes = states, routes
+            self._states = None  # a run that stops half way leaves no input behind, and with it the graph that made it
             self._outputs = dict(zip(self.layers, _run(self.layers, states, routes), strict=True))
+            self._states, self._routes = states, routes
         output = self._outputs.pop(layer)
         if not self._outputs:
             self._states = None
