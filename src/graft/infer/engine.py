@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft.adapters import Bank
 from graft.errors import ModelError
-from graft.forest import head_of, hidden_states, plant
+from graft.forest import attention_over, head_of, hidden_states, plant
 from graft.infer.branches import BranchAttention, RecordingAttention
 from graft.infer.sampling import GREEDY, Sampling, choose
 from graft.records import Forest, Route, TokenSequence, merge_routes
@@ -106,7 +106,7 @@ class Engine:
     def _read(self, forest: Forest) -> tuple[Tensor, BranchAttention]:
         """The pass over the prompts: logits after each (n, V), and what the branches go on from."""
         model = self._bank.model
-        attention = RecordingAttention(forest)
+        attention = RecordingAttention(attention_over(model, forest))
         with self._bank.routed(forest.routes()):
             hidden = hidden_states(model, forest.ids, forest.positions, attention)
         logits = self._logits(hidden[list(forest.ends)])
