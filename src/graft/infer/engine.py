@@ -11,6 +11,7 @@ from graft.errors import ModelError
 from graft.forest import attention_over, head_of, hidden_states, plant
 from graft.infer.branches import BranchAttention, RecordingAttention
 from graft.infer.sampling import GREEDY, Sampling, choose
+from graft.model import positions_of
 from graft.records import Forest, Route, TokenSequence, merge_routes
 from graft.runtime import derived_seed
 
@@ -70,7 +71,7 @@ class Engine:
         Raises:
             ModelError: a prompt leaves the model no position to answer in.
         """
-        room = self._bank.model.config.max_position_embeddings
+        room = positions_of(self._bank.model.config)
         for request in requests:
             if len(request.prompt) >= room:
                 what = f"the prompt has {len(request.prompt)} tokens, and the model {room} positions"
