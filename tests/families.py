@@ -71,7 +71,9 @@ _WINDOWS: dict[str, Any] = {
 _PARTIAL = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 
 
-def _family(model: type[PreTrainedModel], config: type[PretrainedConfig], **fields: Any) -> Callable[[], PreTrainedModel]:
+def _family(
+    model: type[PreTrainedModel], config: type[PretrainedConfig], **fields: Any
+) -> Callable[[], PreTrainedModel]:
     return lambda: model(config(**_SHAPE | fields))
 
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -130,6 +130,8 @@ def test_random_trees_in_blocks_of_any_size(forest: Forest, window: int | None, 
 
 
 @given(TREES, st.none() | st.integers(1, 20), st.integers(1, 9))
+@example(tree([(9, 0)]), 3, 2)  # a square whose last query misses the first key only
+@example(tree([(4, 0), (2, 0), (4, 1)]), None, 2)  # a square that ends with a subtree
 def test_squares_left_out_hold_nothing_and_whole_ones_everything(
     forest: Forest, window: int | None, block: int
 ) -> None:
@@ -202,7 +204,7 @@ def test_on_cuda_in_bfloat16(heads: str) -> None:
 def test_what_a_forest_does_not_do_is_refused(
     fields: dict[str, object], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A family that asks for more than a forest knows would be answered wrongly, not with an error, if it were left out."""
+    """Left out, it would make the answer a wrong one without a word."""
     model = build("mistral-window")
     layer = model.model.layers[0].self_attn
     forward = layer.forward
