@@ -4,12 +4,14 @@ T = tokens in the stream, H = query heads, K = key/value heads, D = head size.
 """
 
 import random
+import shutil
 
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
 
 from graft.errors import ModelError
 from graft.forest import BACK_ENDS, Scores, forest_hidden_states, hidden_states, plant
@@ -153,6 +155,20 @@ def test_squares_left_out_hold_nothing_and_whole_ones_everything(
         assert not set(partial) & set(whole)
         assert {column for column, seen in enumerate(square) if seen.any()} <= {*partial, *whole}
         assert square[whole].all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++: PyTorch compiles for CPUs with it")
+def test_compiled_for_a_cpu_it_looks_into_listed_squares_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, but without gradients: the nearest that a machine without one comes to the kernel."""
+    torch._dynamo.reset()
+    compiled = torch.compile(flex_attention, fullgraph=True)
+    monkeypatch.setattr("graft.forest.flex._kernel", lambda device: compiled)
+    for tokens in (1, 300, 700, 512):
+        forest, inputs = grown(tokens), states("gqa", tokens, dtype=torch.float32)
+        with torch.no_grad():
+            seen = BACK_ENDS["flex"](forest).attend(0, *inputs, SCORES["both"])
+        torch.testing.assert_close(seen, explicit(forest, *inputs, SCORES["both"]), rtol=1e-4, atol=1e-5)
 
 
 def test_flex_runs_where_it_can_be_compiled() -> None:

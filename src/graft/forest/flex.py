@@ -54,7 +54,8 @@ class FlexAttention:
         tokens = query_HTD.shape[2]
         padding = (0, 0, 0, mask.shape[-1] - tokens)
         seen: Tensor = _kernel(query_HTD.device.type)(
-            *(F.pad(states, padding) for states in (query_HTD, key_KTD, value_KTD)),
+            # padded or not, in one memory layout: another would be compiled for again
+            *(F.pad(states, padding).contiguous() for states in (query_HTD, key_KTD, value_KTD)),
             score_mod=_cap(scores.softcap),
             block_mask=mask,
             scale=scores.scaling,
