@@ -23,7 +23,7 @@ OPTIONS = {
 }
 CASES = [
     (method, option, family) for method in METHODS for option in OPTIONS for family in ("llama-tied-biased", "qwen2")
-]
+] + [(method, "plain", family) for method in METHODS for family in ("phi3", "gemma2", "starcoder2")]
 
 
 def grown(method: str, settings: LoraConfig, model: PreTrainedModel) -> Adapter:
@@ -156,12 +156,23 @@ def test_bias_all_trains_biases_outside_the_targets_and_leaves_the_bases_alone()
         assert torch.equal(after[match], value)
 
 
+SEPARATE = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+FUSED_MLP = SEPARATE - {"gate_proj", "up_proj"} | {"gate_up_proj"}
+LAYERS = {
+    "phi3": {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"},
+    "glm": FUSED_MLP,
+    "glm4": FUSED_MLP,
+    "starcoder2": {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"},
+}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_linear_means_every_linear_layer_but_the_head(family: str) -> None:
-    adapter = METHODS["lora"].create(build(family), LoraConfig(r=2), seed=0)
+    model = build(family)
+    adapter = METHODS["lora"].create(model, LoraConfig(r=2), seed=0)
     kinds = {name.rsplit(".", 1)[-1] for name in adapter.grafts}
-    assert kinds == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert len(adapter.grafts) == 7 * 3
+    assert kinds == LAYERS.get(model.config.model_type, SEPARATE)
+    assert len(adapter.grafts) == len(kinds) * 3
 
 
 def test_parameters_of_the_llama_7b_shape_are_the_published_ones() -> None:

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from graft.errors import ModelError
 from graft.model.load import SUPPORTED, Base, load_base, load_tokenizer, save_base
+from tests.families import FAMILIES, build
 
 IDS = torch.tensor([[1, 300, 301, 302]])
 
@@ -80,9 +81,15 @@ def test_fingerprint_is_of_weights_and_architecture(base: Base, folder: Path) ->
     assert load_base(str(folder)).fingerprint == base.fingerprint
     edit(folder, transformers_version="5.0.0", use_cache=False, _name_or_path="elsewhere")
     assert load_base(str(folder)).fingerprint == base.fingerprint
-    edit(folder, rope_parameters={"rope_type": "default", "rope_theta": 5000.0})
-    assert load_base(str(folder)).fingerprint != base.fingerprint
-    shutil.copy(Path(base.path) / "config.json", folder)
+    for decisive in (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}},
+        {"attn_logit_softcapping": 30.0},
+        {"layer_types": ["full_attention", "sliding_attention"]},
+        {"logits_scaling": 2.0},
+    ):
+        edit(folder, **decisive)
+        assert load_base(str(folder)).fingerprint != base.fingerprint
+        shutil.copy(Path(base.path) / "config.json", folder)
     weights = load_file(folder / "model.safetensors")
     weights["model.norm.weight"][0] += 1
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -141,13 +148,29 @@ def test_refuses_values_that_describe_no_model(folder: Path, fields: dict[str, A
 
 
 @pytest.mark.parametrize(
-    "fields", [{"model_type": "mistral", "sliding_window": 64}, {"layer_types": ["sliding_attention"] * 2}]
+    "fields", [{"model_type": "gemma", "head_dim": 4, "use_bidirectional_attention": True}, {"is_causal": False}]
 )
-def test_refuses_sliding_windows(folder: Path, fields: dict[str, Any]) -> None:
+def test_refuses_attention_that_looks_ahead(folder: Path, fields: dict[str, Any]) -> None:
     edit(folder, **fields)
     error = refusal(folder)
-    assert "sliding window" in error.what
-    assert "sliding_window is null" in error.fix
+    assert "sees those behind it" in error.what
+    assert "causal" in error.fix
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_loads_as_it_was_saved(family: str, base: Base, tmp_path: Path) -> None:
+    model = build(family, attached=False, dtype=torch.float32)
+    model.resize_token_embeddings(base.tokenizer.vocab_size)
+    with torch.no_grad():
+        expected = model(IDS).logits
+    save_base(model, base.tokenizer, tmp_path)
+    loaded = load_base(str(tmp_path)).model
+    loaded.set_attn_implementation(model.config._attn_implementation)
+    assert torch.equal(loaded(IDS).logits, expected)
+
+
+def test_every_supported_family_is_tested() -> None:
+    assert {build(family).config.model_type for family in FAMILIES} == set(SUPPORTED)
 
 
 def test_refuses_quantised_models(folder: Path) -> None:

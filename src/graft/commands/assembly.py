@@ -22,7 +22,7 @@ from graft.data import (
 from graft.errors import AdapterError, ConfigError, DataError
 from graft.evaluation import Question
 from graft.forest import attach
-from graft.model import Base, Tokenizer, load_base, load_tokenizer
+from graft.model import Base, Tokenizer, load_base, load_tokenizer, positions_of
 from graft.records import Conversation, TokenSequence
 from graft.runtime import pick_device
 from graft.seedling import seedling_path
@@ -71,7 +71,7 @@ def stop_ids(base: Base) -> list[int]:
 
 def check_positions(base: Base, samples: Samples) -> None:
     """Raise a DataError if a sample has more tokens than the base has positions."""
-    room = base.model.config.max_position_embeddings
+    room = positions_of(base.model.config)
     longest = max((*samples.train, *samples.held_out), key=len)
     if len(longest) > room:
         what = f"{longest.source}: a sample of {len(longest)} tokens, and {base.path} has {room} positions"

@@ -12,12 +12,17 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from graft.errors import ModelError
+from graft.forest.back_ends import attention_over
 from graft.forest.scores import ForestAttention, Scores
-from graft.forest.segments import SegmentAttention
 from graft.records import Forest
 from graft.runtime import stream_dtype
 
 ATTENTION = "graft_forest"
+
+# Keywords of a family's call that say nothing about the answer: positions are in the queries and keys by then, and a
+# forest keeps no cache of `transformers`'.
+_INERT = {"position_ids", "use_cache", "cache_position", "output_attentions"}
 
 
 def attach(model: PreTrainedModel) -> None:
@@ -44,7 +49,7 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, attent
 
 def forest_hidden_states(model: PreTrainedModel, forest: Forest) -> Tensor:
     """Last hidden states (T, hidden) of a forest."""
-    return hidden_states(model, forest.ids, forest.positions, SegmentAttention(forest))
+    return hidden_states(model, forest.ids, forest.positions, attention_over(model, forest))
 
 
 def _attend(
@@ -52,22 +57,36 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    masked_window: int | None,
     *,
     scaling: float,
     forest: ForestAttention,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    dropout: float = 0.0,
+    **others: Any,
 ) -> tuple[Tensor, None]:
+    asked = [name for name, said in others.items() if name not in _INERT and said is not None]
+    asked += ["dropout"] if dropout else []
+    asked += [] if getattr(module, "is_causal", True) else ["is_causal=False"]
+    asked += [] if masked_window == sliding_window else [f"a mask of window {masked_window}, not {sliding_window}"]
+    if asked:
+        raise ModelError(
+            f"{type(module).__name__} asks its attention for what a forest does not do: {', '.join(asked)}",
+            fix="use a model of a supported family, with causal attention",
+        )
     layer = module.layer_idx
     assert isinstance(layer, int)
     return forest.attend(layer, query, key, value, Scores(scaling, sliding_window, softcap)).transpose(1, 2), None
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """`transformers` would read a jump in position ids as a new packed sequence and cut the prefix off."""
+def _window_of_mask(*_: Any, local_size: int | None = None, **__: Any) -> int | None:
+    """In the place of a mask, its window, which a family's layers may contradict; the rest of it is the forest's.
+
+    `transformers` would read a jump in position ids as a new packed sequence and cut the prefix off.
+    """
+    return local_size
 
 
 AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, _no_mask)
+AttentionMaskInterface.register(ATTENTION, _window_of_mask)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from graft.adapters import Bank
 from graft.errors import ModelError
-from graft.forest import head_of, hidden_states, plant
+from graft.forest import attention_over, head_of, hidden_states, plant
 from graft.infer.branches import BranchAttention, RecordingAttention
 from graft.infer.sampling import GREEDY, Sampling, choose
+from graft.model import positions_of
 from graft.records import Forest, Route, TokenSequence, merge_routes
 from graft.runtime import derived_seed
 
@@ -70,7 +71,7 @@ class Engine:
         Raises:
             ModelError: a prompt leaves the model no position to answer in.
         """
-        room = self._bank.model.config.max_position_embeddings
+        room = positions_of(self._bank.model.config)
         for request in requests:
             if len(request.prompt) >= room:
                 what = f"the prompt has {len(request.prompt)} tokens, and the model {room} positions"
@@ -106,7 +107,7 @@ class Engine:
     def _read(self, forest: Forest) -> tuple[Tensor, BranchAttention]:
         """The pass over the prompts: logits after each (n, V), and what the branches go on from."""
         model = self._bank.model
-        attention = RecordingAttention(forest)
+        attention = RecordingAttention(attention_over(model, forest))
         with self._bank.routed(forest.routes(), needed=torch.tensor(forest.ends).unique()):
             hidden = hidden_states(model, forest.ids, forest.positions, attention)
         logits = self._logits(hidden[list(forest.ends)])

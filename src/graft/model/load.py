@@ -19,7 +19,26 @@ from graft.model.tokenizer import Tokenizer
 from graft.model.weights import Survey, digest, survey, weight_files
 
 # Families whose contract test passes; the forward of others may not follow a forest.
-SUPPORTED = ("llama", "mistral", "qwen2", "qwen3")
+SUPPORTED = (
+    "llama",
+    "mistral",
+    "ministral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "glm",
+    "glm4",
+    "granite",
+    "olmo2",
+    "olmo3",
+    "smollm3",
+    "starcoder2",
+    "cohere",
+    "cohere2",
+)
 
 DTYPES = {
     "float32": torch.float32,
@@ -42,11 +61,29 @@ ARCHITECTURE = (
     "num_key_value_heads",
     "head_dim",
     "hidden_act",
+    "hidden_activation",
     "rms_norm_eps",
+    "layer_norm_eps",
+    "norm_epsilon",
+    "use_qk_norm",
     "rope_parameters",
+    "partial_rotary_factor",
+    "no_rope_layers",
+    "max_position_embeddings",
+    "sliding_window",
+    "layer_types",
+    "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_multiplier",
+    "logits_scaling",
+    "logit_scale",
     "tie_word_embeddings",
     "attention_bias",
     "mlp_bias",
+    "use_bias",
 )
 
 
@@ -150,12 +187,8 @@ def _read_config(folder: Path) -> PretrainedConfig:
         ) from error
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(f"{file}: the weights are quantised", fix="give the publisher's unquantised model")
-    layer_types = getattr(config, "layer_types", None) or []
-    if getattr(config, "sliding_window", None) is not None or "sliding_attention" in layer_types:
-        raise ModelError(
-            f"{file}: the model attends within a sliding window, which a forest cannot follow",
-            fix="use a model whose sliding_window is null, such as Mistral from version 0.2 on",
-        )
+    if getattr(config, "use_bidirectional_attention", None) or not getattr(config, "is_causal", True):
+        raise ModelError(f"{file}: every token sees those behind it", fix="use a model with causal attention")
     return config
 
 
@@ -173,7 +206,6 @@ def _read_model(folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> P
                 folder,
                 config=config,
                 dtype=dtype,
-                attn_implementation="sdpa",
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
