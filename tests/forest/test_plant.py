@@ -148,8 +148,8 @@ def sample(*ids: int, trained: int = 1, slot: int | None = 0) -> TokenSequence:
 
 
 def test_the_drawing_in_the_design() -> None:
-    below = tuple(range(100, 100 + MIN_SHARED))
-    forest = plant([sample(*below, 1, 2, 3, trained=2), sample(*below, 5, 6, trained=1)])
+    below = tuple(range(100, 100 + 16))
+    forest = plant([sample(*below, 1, 2, 3, trained=2), sample(*below, 5, 6, trained=1)], min_shared=16)
     assert [(s.start, s.stop, s.parent, s.depth) for s in forest.segments] == [
         (0, 16, None, 0),
         (16, 19, 0, 16),

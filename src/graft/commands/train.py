@@ -24,7 +24,7 @@ from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
 from graft.model import Base
 from graft.runtime import say_on_stderr, seed_everything
-from graft.training import Batches, Subscriber, Training, build_optimizer, learning_rate
+from graft.training import Batches, Subscriber, Training, build_optimizer, compile_norms, learning_rate
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ def _batches(config: Config, samples: Samples) -> Batches:
 def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Callable[[int], Path]) -> Training:
     settings = config.train
     batches = _batches(config, samples)
+    if settings.compile:
+        compile_norms(bank.model)
 
     def evaluate() -> float:
         return held_out_loss(bank, slot, samples.held_out, max_tokens=settings.max_tokens)

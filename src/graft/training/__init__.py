@@ -2,6 +2,7 @@
 
 from graft.training.batches import Batches
 from graft.training.checkpoint import Checkpoints, State, restore
+from graft.training.compiled import compile_norms
 from graft.training.events import Event, MetricsFile, Saved, Started, Stepped, Subscriber, read_metrics
 from graft.training.loop import Training
 from graft.training.optimizer import build_optimizer, learning_rate
@@ -18,6 +19,7 @@ __all__ = [
     "Subscriber",
     "Training",
     "build_optimizer",
+    "compile_norms",
     "learning_rate",
     "read_metrics",
     "restore",
