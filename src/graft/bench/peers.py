@@ -93,7 +93,7 @@ def _model(config: Config, adapter: str) -> Any:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(
+    base: Any = AutoModelForCausalLM.from_pretrained(
         config.model.path,
         dtype=getattr(torch, config.model.dtype),
         use_safetensors=True,
@@ -161,10 +161,10 @@ def _timed(trainer: Any, model: Any, device: torch.device) -> Ran:
         nonlocal tokens
         tokens += inputs[0].numel()
 
-    class Laps(TrainerCallback):  # type: ignore[misc, unused-ignore]
-        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+    class Laps(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, **given: Any) -> None:
             nonlocal tokens
-            if "loss" in logs:
+            if "loss" in (logs := given["logs"]):
                 turn.step(loss=logs["loss"], grad_norm=logs["grad_norm"], tokens_executed=tokens)
                 tokens = 0
 

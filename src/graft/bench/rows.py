@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -68,17 +67,20 @@ def write_encoded(path: Path, sequences: Iterable[TokenSequence]) -> None:
 
 
 def _sample(row: Row) -> TokenSequence:
-    ids, trained = row.fields.get("ids"), row.fields.get("trained")
-    if not _whole_numbers(ids) or not _whole_numbers(trained) or min(ids) < 0 or not set(trained) <= {0, 1}:
-        what, fix = "`ids` and `trained` must be lists of token ids and of 0 or 1", "mend or remove this row"
-        raise DataError(f"{row.source}: {what}", fix=fix)
+    ids, trained = _whole_numbers(row, "ids"), _whole_numbers(row, "trained")
+    if not set(trained) <= {0, 1}:
+        raise DataError(f"{row.source}: `trained` holds something else than 0 and 1", fix="mend or remove this row")
     if len(ids) != len(trained) or trained[0] or not any(trained):
-        what = f"{len(ids)} ids and {len(trained)} marks in `trained`, the first of them {trained[0]}"
+        what = f"{len(ids)} ids, {len(trained)} marks in `trained`, {sum(trained)} of them 1, the first {trained[0]}"
         raise DataError(
             f"{row.source}: {what}", fix="give a mark for each id: the first 0, as nothing predicts it, and some 1"
         )
     return TokenSequence(tuple(ids), tuple(map(bool, trained)), row.source)
 
 
-def _whole_numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+def _whole_numbers(row: Row, key: str) -> list[int]:
+    value = row.fields.get(key)
+    if not isinstance(value, list) or not value or not all(type(item) is int and item >= 0 for item in value):
+        what = f"{row.source}: `{key}` is no list of whole numbers from 0 on"
+        raise DataError(what, fix="mend or remove this row")
+    return value

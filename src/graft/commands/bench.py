@@ -214,7 +214,8 @@ def _prepare(config: Config, samples: list[TokenSequence], folder: Path, say: Sa
 def _check_samples(base: Base, samples: list[TokenSequence]) -> None:
     check_positions(base, Samples(samples, [], [], []))
     largest = max(samples, key=lambda sample: max(sample.ids))
-    if max(largest.ids) >= (known := base.model.get_input_embeddings().num_embeddings):
+    known = base.model.config.vocab_size
+    if max(largest.ids) >= known:
         what = f"{largest.source}: the id {max(largest.ids)}, and {base.path} has {known} embeddings"
         raise DataError(what, fix="give rows encoded with the model's tokenizer")
 

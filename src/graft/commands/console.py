@@ -14,7 +14,6 @@ from graft.evaluation import Score
 from graft.report import BENCH_COLUMNS, COLUMNS, bench_cells, cells
 from graft.training import Event, Saved, Started, Stepped
 
-_WIDTH = 120  # columns where the output is no terminal
 _LINES = 20  # progress lines of a whole run where the output is no terminal
 
 people = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -46,12 +45,12 @@ def print_bench(result: BenchResult) -> None:
 
 def _print_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     for name, row in rows.items():
         table.add_row(name, *row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
 
 
 class ProgressDisplay:

@@ -8,8 +8,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 BENCH_COLUMNS = (
-    "samples/s", "logical tok/s", "executed tok/s", "trained tok/s", "of the limit", "peak memory", "loss differs by",
-    "Graft is",
+    "samples/s", "tokens/s", "executed/s", "trained/s", "of limit", "memory", "loss off by", "Graft is"
 )  # fmt: skip
 _OURS, _THEIRS = "#4a7ebb", "#a6a6a6"
 
