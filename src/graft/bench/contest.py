@@ -111,5 +111,6 @@ class Contest:
         return take_turn(task, folder)
 
     def _broken(self, name: str, failed: Failed) -> RunError:
-        self.say(failed.log)
+        if failed.log:
+            self.say(failed.log)
         return RunError(f"{name}: {failed.reason}", fix="mend that first: without it there is nothing to compare")

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from graft.config import Config, build_config
+from graft.errors import GraftError
 from graft.runtime import PeakMemory
 
 ENTRY = "graft.commands.contender"  # where everything is wired together
@@ -80,7 +81,12 @@ class Ran:
 
 @dataclass(frozen=True)
 class Failed:
-    """A turn that did not: the last line that it said, and all of it."""
+    """A turn that did not.
+
+    Args:
+        reason: the last line that it said.
+        log: all that it said, where that is more than an error that a user can act on.
+    """
 
     reason: str
     log: str
@@ -132,7 +138,7 @@ def take_turn(task: Mapping[str, Any], folder: Path) -> dict[str, Any] | Failed:
         return content
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reason = _KILLED.format(signal=-code) if code < 0 else lines[-1] if lines else f"it ended with exit code {code}"
-    return Failed(reason, text)
+    return Failed(reason, "" if code == GraftError.exit_code else text)
 
 
 def _environment() -> dict[str, str]:
