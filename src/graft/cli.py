@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.config import MAX_NEW_TOKENS, build_config, flatten_settings, parse_settings, read_config, setting_names
+from graft.config import (
+    BENCH_ROUNDS,
+    BENCH_ROWS,
+    MAX_NEW_TOKENS,
+    build_config,
+    flatten_settings,
+    parse_settings,
+    read_config,
+    setting_names,
+)
 from graft.errors import ConfigError, GraftError
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
@@ -190,10 +199,10 @@ def chat(
 def bench(
     model: Model = None,
     data: Data = None,
-    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows used, from the first; 0 for all.")] = 64,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows used, from the first; 0 for all.")] = BENCH_ROWS,
     out: Out = None,
     peers: Annotated[str | None, typer.Option("--peers", help="Names with commas between; all unless given.")] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns that each contender takes.")] = 2,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns that each contender takes.")] = BENCH_ROUNDS,
     config: ConfigFile = None,
     settings: Settings = None,
     json: Json = False,
@@ -206,7 +215,7 @@ def bench(
 
     names = list(PEERS) if peers is None else [name.strip() for name in peers.split(",") if name.strip()]
     folder = out or _free("bench")
-    result = run(given, out=folder, peers=names, rows=rows, rounds=rounds, say=console.say)
+    result = run(given, out=folder, peers=list(dict.fromkeys(names)), rows=rows, rounds=rounds, say=console.say)
     if json:
         return console.print_json(result.as_json())
     console.print_bench(result)

@@ -25,7 +25,7 @@ from graft.bench import (
 )
 from graft.commands.assembly import Samples, check_positions, model_folder, refuse_unread
 from graft.commands.run import Say
-from graft.config import Config, build_config, flatten_settings
+from graft.config import BENCH_ROUNDS, BENCH_ROWS, Config, build_config, flatten_settings
 from graft.data import encode_all, load_template, read_conversations, read_rows
 from graft.errors import ConfigError, DataError, RunError, nearest
 from graft.forest import plant_batch
@@ -36,7 +36,6 @@ from graft.runtime import environment, say_on_stderr
 from graft.staging import staged
 from graft.training import Batches
 
-ROWS, ROUNDS = 64, 2
 READS = (
     "model.path", "data.path", "data.format", "data.template", "data.cutoff", "data.too_long", "lora",
     "train.learning_rate", "train.weight_decay", "train.max_grad_norm", "train.global_batch", "train.max_tokens",
@@ -91,8 +90,8 @@ def bench(
     *,
     out: Path,
     peers: Sequence[str] = tuple(PEERS),
-    rows: int = ROWS,
-    rounds: int = ROUNDS,
+    rows: int = BENCH_ROWS,
+    rounds: int = BENCH_ROUNDS,
     say: Say = say_on_stderr,
 ) -> BenchResult:
     """Measure Graft and `peers`, each in a process of its own, and leave `bench.json` and `bench.svg` in `out`.
