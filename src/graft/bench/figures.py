@@ -41,6 +41,8 @@ class Figures:
     Args:
         rounds: samples/s of each round by itself: how far they lie apart is how far the figures can be trusted.
         limit_share: the FLOPs that these samples need, a second, over those that the machine's matrix products reach.
+            All are counted at the limit of the contender's dtype. Graft's adapter computes in float32, so where a CPU
+            is faster in that than in bfloat16, having no instructions for it, the share can be above 1.
         losses: of every step, the warm-up's included.
         loss_difference: the largest relative difference to the losses of `beside`, where there is one.
         seconds: of every step in every round.
