@@ -17,7 +17,7 @@ LAYERS = {
     **dict.fromkeys(("errors", "records", "config", "runtime", "staging"), 0),
     **dict.fromkeys(("data", "forest", "model", "adapters", "seedling"), 1),
     **dict.fromkeys(("training", "infer", "plan"), 2),
-    **dict.fromkeys(("evaluation", "serve", "report"), 3),
+    **dict.fromkeys(("bench", "evaluation", "serve", "report"), 3),
     **dict.fromkeys(("commands", "cli", "__init__"), 4),
 }
 # Layer 0 is a handful of files and layer 4 wires all together; in between a folder knows itself and what is below.

@@ -10,7 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.config import MAX_NEW_TOKENS, build_config, flatten_settings, parse_settings, read_config, setting_names
+from graft.config import (
+    BENCH_ROUNDS,
+    BENCH_ROWS,
+    MAX_NEW_TOKENS,
+    build_config,
+    flatten_settings,
+    parse_settings,
+    read_config,
+    setting_names,
+)
 from graft.errors import ConfigError, GraftError
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
@@ -180,6 +189,37 @@ def chat(
     for piece in pieces:
         print(piece, end="", flush=True)
     print()
+    return None
+
+
+@app.command(
+    epilog="Peers: trainer-bf16, trainer-bf16-grouped, trainer-fp32, sft-bf16. "
+    "Example: graft bench --model seedling --data rows.json --rows 64 --peers trainer-fp32"
+)
+def bench(
+    model: Model = None,
+    data: Data = None,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows used, from the first; 0 for all.")] = BENCH_ROWS,
+    out: Out = None,
+    peers: Annotated[str | None, typer.Option("--peers", help="Names with commas between; all unless given.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns that each contender takes.")] = BENCH_ROUNDS,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    json: Json = False,
+) -> None:
+    """Measure speed and memory against peft with transformers and TRL: same rows, model and LoRA, in turns."""
+    given = _given({"model.path": model, "data.path": data}, config, settings)
+    from graft.bench import PEERS
+    from graft.commands import console
+    from graft.commands.bench import bench as run
+
+    names = list(PEERS) if peers is None else [name.strip() for name in peers.split(",") if name.strip()]
+    folder = out or _free("bench")
+    result = run(given, out=folder, peers=list(dict.fromkeys(names)), rows=rows, rounds=rounds, say=console.say)
+    if json:
+        return console.print_json(result.as_json())
+    console.print_bench(result)
+    print(f"figures and picture: {folder}")
     return None
 
 

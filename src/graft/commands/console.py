@@ -2,15 +2,16 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from graft.commands.bench import BenchResult
 from graft.evaluation import Score
-from graft.report import COLUMNS, cells
+from graft.report import BENCH_COLUMNS, COLUMNS, bench_cells, cells
 from graft.training import Event, Saved, Started, Stepped
 
 _LINES = 20  # progress lines of a whole run where the output is no terminal
@@ -30,12 +31,25 @@ def print_json(result: Mapping[str, Any]) -> None:
 
 def print_scores(scores: Mapping[str, Score]) -> None:
     """The candidates side by side."""
+    _print_table(COLUMNS, {name: cells(figures.as_json()) for name, figures in scores.items()})
+
+
+def print_bench(result: BenchResult) -> None:
+    """The contenders side by side, and the peers that did not take part."""
+    speed_ups = result.speed_ups()
+    rows = {name: bench_cells(figures.as_json(), speed_ups.get(name)) for name, figures in result.contenders.items()}
+    _print_table(BENCH_COLUMNS, rows)
+    for name, reason in {**result.missing, **result.failed}.items():
+        print(f"{name}: no figures: {reason}")
+
+
+def _print_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for column in COLUMNS:
+    table.add_column("", no_wrap=True)
+    for column in columns:
         table.add_column(column, justify="right")
-    for name, figures in scores.items():
-        table.add_row(name, *cells(figures.as_json()))
+    for name, row in rows.items():
+        table.add_row(name, *row)
     Console(highlight=False, width=None if sys.stdout.isatty() else 100).print(table)
 
 

@@ -23,6 +23,7 @@ from graft.errors import ConfigError
 from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
 from graft.model import Base
+from graft.records import TokenSequence
 from graft.runtime import say_on_stderr, seed_everything
 from graft.training import Batches, Subscriber, Training, build_optimizer, compile_norms, learning_rate
 
@@ -91,7 +92,14 @@ def train(
         config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
     )
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
-    training = _assemble(config, bank, slot, samples, save=lambda step: run.save(step, training))
+    training = assemble(
+        config,
+        bank,
+        slot,
+        _batches(config, samples),
+        held_out=samples.held_out,
+        save=lambda step: run.save(step, training),
+    )
     done, metrics = run.go_on(training, say) if resume else (0, run.open())
     training.subscribers = [metrics, run, *subscribers]
     training.run(done=done)
@@ -164,14 +172,27 @@ def _batches(config: Config, samples: Samples) -> Batches:
     )
 
 
-def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Callable[[int], Path]) -> Training:
+def assemble(
+    config: Config,
+    bank: Bank,
+    slot: int,
+    batches: Batches,
+    *,
+    held_out: Sequence[TokenSequence] = (),
+    save: Callable[[int], Path] | None = None,
+) -> Training:
+    """The training of the adapter in `slot` by `config`.
+
+    Args:
+        held_out: samples to measure on, where there are any.
+        save: writes a checkpoint after the step it is given; None to write none, whatever `checkpoint.every` says.
+    """
     settings = config.train
-    batches = _batches(config, samples)
     if settings.compile:
         compile_norms(bank.model)
 
     def evaluate() -> float:
-        return held_out_loss(bank, slot, samples.held_out, max_tokens=settings.max_tokens)
+        return held_out_loss(bank, slot, held_out, max_tokens=settings.max_tokens)
 
     return Training(
         bank=bank,
@@ -184,8 +205,12 @@ def _assemble(config: Config, bank: Bank, slot: int, samples: Samples, save: Cal
         seed=settings.seed,
         recompute=settings.recompute,
         offload=settings.offload,
-        evaluate=evaluate if samples.held_out else None,
+        evaluate=evaluate if held_out else None,
         eval_every=settings.eval_every,
-        save=save,
-        save_every=config.checkpoint.every,
+        save=save or _no_checkpoint,
+        save_every=config.checkpoint.every if save else 0,
     )
+
+
+def _no_checkpoint(step: int) -> Path:
+    raise AssertionError(f"step {step}: nothing is saved")

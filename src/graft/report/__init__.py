@@ -1,7 +1,17 @@
 """Layer 3: pictures, tables, the model card and the self-contained HTML report."""
 
+from graft.report.bench import BENCH_COLUMNS, bench_bars, bench_cells
 from graft.report.card import model_card
 from graft.report.html import Example, write_report
 from graft.report.table import COLUMNS, cells
 
-__all__ = ["COLUMNS", "Example", "cells", "model_card", "write_report"]
+__all__ = [
+    "BENCH_COLUMNS",
+    "COLUMNS",
+    "Example",
+    "bench_bars",
+    "bench_cells",
+    "cells",
+    "model_card",
+    "write_report",
+]
