@@ -14,9 +14,9 @@ PEAKS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12
 def main() -> None:
     bench = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     device = next(iter(bench["environment"]["devices"]), "CPU")
-    limit = bench["limits"]["bfloat16"]
+    dtype, limit = next(iter(bench["limits"].items()))  # a CPU may run bfloat16 weights in float32
     peak = next((peak for name, peak in PEAKS.items() if name in device), None)
-    print(f"{device}: matrix products in bfloat16 reach {limit / 1e12:.3g} TFLOP/s", end="")
+    print(f"{device}: matrix products in {dtype} reach {limit / 1e12:.3g} TFLOP/s", end="")
     print(f", {limit / peak:.0%} of the {peak / 1e12:.0f} on its data sheet" if peak else ", which MFU is a share of")
     print(f"{'':22}{'executed tok/s':>15}{'logical tok/s':>15}{'MFU':>7}{'peak memory':>14}")
     for name, figures in bench["contenders"].items():

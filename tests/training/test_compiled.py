@@ -15,9 +15,8 @@ def test_compiled_norms_answer_as_before_whatever_the_length(family: str) -> Non
     expected = [forest_hidden_states(model, forest) for forest in forests]
     compile_norms(model)
     for forest, hidden in zip(forests, expected, strict=True):
-        torch.testing.assert_close(
-            forest_hidden_states(model, forest), hidden, rtol=1e-5, atol=1e-5
-        )  # norms are float32
+        # norms compute in float32
+        torch.testing.assert_close(forest_hidden_states(model, forest), hidden, rtol=1e-5, atol=1e-5)
 
 
 def test_without_a_compiler_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

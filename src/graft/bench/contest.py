@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from graft.bench.figures import WARM_UP, Figures, Work, figures, largest_difference
 from graft.bench.flops import Weights
 from graft.bench.limit import LIMIT
@@ -14,6 +16,7 @@ from graft.bench.peers import INSTALL, OURS, PEERS, lacking, own_of
 from graft.bench.turn import Failed, Ran, Task, take_turn
 from graft.config import Config
 from graft.errors import RunError
+from graft.runtime import pick_device, stream_dtype
 
 Say = Callable[[str], None]
 
@@ -56,7 +59,7 @@ class Contest:
 
     def hold_round(self, label: str) -> None:
         """Let each contender, and the machine itself, take a turn."""
-        for dtype in dict.fromkeys(own_of(name).dtype for name in self.entered):
+        for dtype in dict.fromkeys(_product_dtype(name) for name in self.entered):
             task = {"contender": LIMIT, "dtype": dtype, "shapes": self.weights.shapes}
             answer = self._turn(LIMIT, task)
             if isinstance(answer, Failed):
@@ -68,7 +71,7 @@ class Contest:
                 self._compete(name, label)
 
     def limits(self) -> dict[str, float]:
-        """FLOP/s by dtype."""
+        """FLOP/s by the dtype of the products."""
         return {dtype: statistics.median(rates) for dtype, rates in self.measured.items()}
 
     def figures(self) -> dict[str, Figures]:
@@ -78,7 +81,7 @@ class Contest:
             name: figures(
                 self.turns[name],
                 self.work[own_of(name).grouped],
-                limit=limits[own_of(name).dtype],
+                limit=limits[_product_dtype(name)],
                 beside=None if name in OURS else PEERS[name].beside,
                 loss_difference=self.differences.get(name),
             )
@@ -114,3 +117,9 @@ class Contest:
         if failed.log:
             self.say(failed.log)
         return RunError(f"{name}: {failed.reason}", fix="mend that first: without it there is nothing to compare")
+
+
+def _product_dtype(name: str) -> str:
+    """The type in which this machine multiplies weights of the contender's type fastest."""
+    stored: torch.dtype = getattr(torch, own_of(name).dtype)
+    return str(stream_dtype(pick_device(), stored)).removeprefix("torch.")

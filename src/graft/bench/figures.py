@@ -12,10 +12,10 @@ TOLERANCES = {"float32": 1e-3, "bfloat16": 1e-2}
 """How far the losses of a step may lie apart, relative to Graft's.
 
 float32: sums in another order differ by 1e-7 at first; over 16 steps of the seedling at the rate 4e-3 it became 1e-5.
-bfloat16 keeps 8 bits, 4e-3 of a number, and autocast rounds at other places than Graft, whose attention and adapter
-are float32. Over a batch most of it cancels out: at the rate 3e-4 the seedling's losses, of 20 trained tokens a step,
-lay up to 2e-3 apart. At 4e-3 rounding grows from step to step, up to 8e-2, for Graft's own losses in bfloat16 against
-float32 as well; no tolerance tells that from a mistake, so such a bench ends without figures.
+bfloat16 keeps 8 bits, 4e-3 of a number, and autocast rounds at other places than Graft, whose attention is float32 on a
+CPU. Over a batch most of it cancels out: at the rate 3e-4 the seedling's losses, of 20 trained tokens a step, lay up to
+2e-3 apart. At 4e-3 rounding grows from step to step, up to 8e-2, for Graft's own losses in bfloat16 against float32 as
+well; no tolerance tells that from a mistake, so such a bench ends without figures.
 """
 WARM_UP = 1  # steps of a turn that are not timed: the first sets up kernels, memory and the optimizer's state
 
@@ -41,8 +41,8 @@ class Figures:
     Args:
         rounds: samples/s of each round by itself: how far they lie apart is how far the figures can be trusted.
         limit_share: the FLOPs that these samples need, a second, over those that the machine's matrix products reach.
-            All are counted at the limit of the contender's dtype. Graft's adapter computes in float32, so where a CPU
-            is faster in that than in bfloat16, having no instructions for it, the share can be above 1.
+            That limit is of the type in which the machine multiplies weights of the contender's dtype fastest: a CPU
+            without instructions for bfloat16 does so in float32.
         losses: of every step, the warm-up's included.
         loss_difference: the largest relative difference to the losses of `beside`, where there is one.
         seconds: of every step in every round.
@@ -74,7 +74,7 @@ def figures(
     Args:
         turns: one for each round.
         work: of each step.
-        limit: FLOP/s of the machine's matrix products in the contender's dtype.
+        limit: FLOP/s of the machine's matrix products.
     """
     laps = [turn.laps[WARM_UP:] for turn in turns]
     timed = work[WARM_UP:]

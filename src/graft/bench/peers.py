@@ -25,7 +25,7 @@ class Own:
     """Graft itself.
 
     Args:
-        dtype: of the base's weights and of the products, as `model.dtype` names it; adapters are float32.
+        dtype: of the base's weights, as `model.dtype` names it.
         grouped: the rows come grouped by length.
     """
 
