@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from graft.config import Config, build_config
@@ -98,9 +97,8 @@ class Turn:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._laps: list[Lap] = []
-        cuda = device.type == "cuda"
-        self._loaded = int(torch.cuda.memory_allocated(device)) if cuda else psutil.Process().memory_info().rss
         self._memory = PeakMemory(device)
+        self._loaded = self._memory.bytes()  # the peak of a moment is what is in use
         self._last = self._now()
 
     def step(self, *, loss: float, grad_norm: float, tokens_executed: int) -> None:

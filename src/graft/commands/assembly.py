@@ -40,8 +40,8 @@ class Samples:
         notes: what was left out or cut, for people.
     """
 
-    train: list[TokenSequence]
-    held_out: list[TokenSequence]
+    train: Sequence[TokenSequence]
+    held_out: Sequence[TokenSequence]
     too_long: list[str]
     notes: list[str]
 
@@ -72,7 +72,7 @@ def stop_ids(base: Base) -> list[int]:
 def check_positions(base: Base, samples: Samples) -> None:
     """Raise a DataError if a sample has more tokens than the base has positions."""
     room = positions_of(base.model.config)
-    longest = max((*samples.train, *samples.held_out), key=len)
+    longest = max((max(part, key=len) for part in (samples.train, samples.held_out) if part), key=len)
     if len(longest) > room:
         what = f"{longest.source}: a sample of {len(longest)} tokens, and {base.path} has {room} positions"
         raise DataError(what, fix=f"set data.cutoff to {room} or less")

@@ -153,12 +153,12 @@ def _check(settings: Mapping[str, Any], *, out: Path, peers: Sequence[str], rows
     return config
 
 
-def _samples(config: Config, count: int, say: Say) -> list[TokenSequence]:
+def _samples(config: Config, count: int, say: Say) -> Sequence[TokenSequence]:
     """The first `count` rows, encoded; 0 for all."""
     rows = read_rows(config.data.path)
     rows = rows[:count] if count else rows
     if is_encoded(rows):
-        samples = read_encoded(rows)
+        samples: Sequence[TokenSequence] = read_encoded(rows)
     else:
         encoded = encode_all(
             read_conversations(rows, config.data.format),
@@ -176,7 +176,7 @@ def _samples(config: Config, count: int, say: Say) -> list[TokenSequence]:
     return samples
 
 
-def _prepare(config: Config, samples: list[TokenSequence], folder: Path, say: Say) -> Contest:
+def _prepare(config: Config, samples: Sequence[TokenSequence], folder: Path, say: Say) -> Contest:
     """Write what the contenders share, once: the rows in both orders and the LoRA that all begin with."""
     batches = Batches(samples, global_batch=config.train.global_batch, epochs=1, max_steps=0, seed=config.train.seed)
     batches.check_fit(config.train.max_tokens)
@@ -210,7 +210,7 @@ def _prepare(config: Config, samples: list[TokenSequence], folder: Path, say: Sa
     return Contest(config.model_copy(update={"model": model}), weights, folder / "adapter", files, steps, folder, say)
 
 
-def _check_samples(base: Base, samples: list[TokenSequence]) -> None:
+def _check_samples(base: Base, samples: Sequence[TokenSequence]) -> None:
     check_positions(base, Samples(samples, [], [], []))
     largest = max(samples, key=lambda sample: max(sample.ids))
     known = base.model.config.vocab_size

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from graft.data.corpus import Corpus
 from graft.data.template import Template
 from graft.errors import DataError
 from graft.records import Codec, Conversation, Message, Piece, Source, TokenSequence
@@ -21,7 +22,7 @@ class Encoded:
         left_out: how many of these are not among the sequences.
     """
 
-    sequences: list[TokenSequence]
+    sequences: Corpus
     too_long: list[tuple[Source, int]]
     left_out: int
     cutoff: int
@@ -73,7 +74,7 @@ def encode_all(
     Raises:
         DataError: `too_long` is error and a sample is; nothing fits the cutoff; or no token is left to train on.
     """
-    sequences: list[TokenSequence] = []
+    sequences = Corpus()
     long: list[tuple[Source, int]] = []
     for conversation in conversations:
         sequence = encode_conversation(conversation, template, codec)

@@ -1,0 +1,56 @@
+"""The samples of a data set in flat arrays, so that a long one takes little memory."""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+from graft.records import Source, TokenSequence
+
+_NO_SLOT = -1  # of the base alone
+
+
+class Corpus(Sequence[TokenSequence]):
+    """Token sequences, 5 bytes a token; as Python's own lists of numbers they would take 40.
+
+    A sample is made when it is asked for.
+    """
+
+    def __init__(self, sequences: Iterable[TokenSequence] = ()) -> None:
+        self._ids = array("i")
+        self._trained = bytearray()
+        self._ends = array("q", [0])
+        self._weights = array("d")
+        self._slots = array("q")
+        self._sources: list[Source | None] = []
+        for sequence in sequences:
+            self.append(sequence)
+
+    def append(self, sequence: TokenSequence) -> None:
+        self._ids.extend(sequence.ids)
+        self._trained.extend(sequence.trained)
+        self._ends.append(len(self._ids))
+        self._weights.append(sequence.weight)
+        self._slots.append(_NO_SLOT if sequence.adapter_slot is None else sequence.adapter_slot)
+        self._sources.append(sequence.source)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @overload
+    def __getitem__(self, index: int) -> TokenSequence: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TokenSequence]: ...
+    def __getitem__(self, index: int | slice) -> TokenSequence | list[TokenSequence]:
+        numbers = range(len(self))[index]
+        return self._sample(numbers) if isinstance(numbers, int) else [self._sample(number) for number in numbers]
+
+    def _sample(self, number: int) -> TokenSequence:
+        tokens = slice(self._ends[number], self._ends[number + 1])
+        slot = self._slots[number]
+        return TokenSequence(
+            tuple(self._ids[tokens]),
+            tuple(map(bool, self._trained[tokens])),
+            self._sources[number],
+            None if slot == _NO_SLOT else slot,
+            self._weights[number],
+        )
