@@ -20,6 +20,9 @@ else
 fi
 
 for SHAPE in $SHAPES; do
+    [ ! -e "$OUT/$SHAPE" ] || { echo "$OUT/$SHAPE is in use: give another OUT" >&2; exit 2; }
+done
+for SHAPE in $SHAPES; do
     MADE=$(mktemp -d)
     trap 'rm -rf "$MADE"' EXIT
     "$PYTHON" bench/random_model.py "$SHAPE" "$MADE" --rows "$ROWS"

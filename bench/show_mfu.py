@@ -20,7 +20,7 @@ def main() -> None:
     print(f", {limit / peak:.0%} of the {peak / 1e12:.0f} on its data sheet" if peak else ", which MFU is a share of")
     print(f"{'':22}{'executed tok/s':>15}{'logical tok/s':>15}{'MFU':>7}{'peak memory':>14}")
     for name, figures in bench["contenders"].items():
-        share = figures["limit_share"] * limit / (peak or limit)
+        share = figures["limit_share"] * figures["limit_flops_per_s"] / (peak or limit)
         print(
             f"{name:22}{figures['tokens_executed_per_s']:15.0f}{figures['tokens_logical_per_s']:15.0f}{share:7.1%}"
             f"{figures['peak_memory_bytes'] / 2**30:10.2f} GiB"

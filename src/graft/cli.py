@@ -193,7 +193,7 @@ def chat(
 
 
 @app.command(
-    epilog="Peers: trainer-bf16, trainer-bf16-grouped, trainer-fp32, sft-bf16. "
+    epilog="Peers: trainer-bf16, trainer-bf16-grouped, trainer-fp32, sft-bf16; trainer-fp32-grouped, sft-fp32. "
     "Example: graft bench --model seedling --data rows.json --rows 64 --peers trainer-fp32"
 )
 def bench(
@@ -201,7 +201,7 @@ def bench(
     data: Data = None,
     rows: Annotated[int, typer.Option("--rows", min=0, help="Rows used, from the first; 0 for all.")] = BENCH_ROWS,
     out: Out = None,
-    peers: Annotated[str | None, typer.Option("--peers", help="Names with commas between; all unless given.")] = None,
+    peers: Annotated[str | None, typer.Option("--peers", help="Names with commas between; the first four.")] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Turns that each contender takes.")] = BENCH_ROUNDS,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -209,11 +209,11 @@ def bench(
 ) -> None:
     """Measure speed and memory against peft with transformers and TRL: same rows, model and LoRA, in turns."""
     given = _given({"model.path": model, "data.path": data}, config, settings)
-    from graft.bench import PEERS
+    from graft.bench import BY_DEFAULT
     from graft.commands import console
     from graft.commands.bench import bench as run
 
-    names = list(PEERS) if peers is None else [name.strip() for name in peers.split(",") if name.strip()]
+    names = list(BY_DEFAULT) if peers is None else [name.strip() for name in peers.split(",") if name.strip()]
     folder = out or _free("bench")
     result = run(given, out=folder, peers=list(dict.fromkeys(names)), rows=rows, rounds=rounds, say=console.say)
     if json:

@@ -114,7 +114,7 @@ class TrainConfig(_Section):
     offload: bool = False
     """Activations wait for the backward pass in the host's memory: for a CUDA device that cannot hold them."""
     compile: bool = False
-    """Compile the model's norms with `torch.compile`: a few per cent faster, after half a minute or more of compiling.
+    """Compile the model's norms with `torch.compile`: a per cent or two faster, after half a minute of compiling.
     Needs a C++ compiler on a CPU."""
     epochs: Whole = Field(3, gt=0)
     """Passes over the rows. 3, as Alpaca."""

@@ -34,7 +34,7 @@ def _has_instructions_for(dtype: torch.dtype) -> bool:
         return torch.cpu._is_amx_fp16_supported()
     if platform.machine().lower() in ("x86_64", "amd64"):
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def say_on_stderr(text: str) -> None:

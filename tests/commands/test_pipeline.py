@@ -128,6 +128,23 @@ def test_eval_merge_and_eval_again(graft: Graft, run_folder: Path, tmp_path: Pat
     assert not re.search(r"""(src|href)=["']?http|<script""", report), "nothing is loaded from elsewhere"
 
 
+@pytest.mark.parametrize("instructions", [False, True])
+def test_a_base_in_half_precision_trains_merges_and_answers(
+    instructions: bool, graft: Graft, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor with instructions for it and on one without."""
+    monkeypatch.setattr("graft.runtime._has_instructions_for", lambda _: instructions)
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    settings = ("--set", "model.dtype=bfloat16", *QUICK, "--set", "train.max_steps=4", "--set", "data.held_out=4")
+    assert graft("train", "--data", rows, "--out", run, *settings).code == 0
+    proof = graft("merge", "--adapter", run, "--out", merged, "--json")
+    assert proof.code == 0, proof.err
+    ran = graft("eval", "--adapter", run, "--merged", merged, "--json", "--max-new-tokens", 2)
+    assert ran.code == 0, ran.err
+    losses = {name: figures["loss"] for name, figures in ran.json["candidates"].items()}
+    assert losses["merged"] == pytest.approx(losses["adapter"], rel=0.02)
+
+
 def test_eval_gives_the_candidates_that_were_asked_for(
     graft: Graft, run_folder: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from graft.adapters import METHODS, Bank, Provenance
 from graft.config import LoraConfig, TrainConfig
 from graft.errors import DataError, RunError
+from graft.forest import backward_edge_loss
 from graft.records import Source, TokenSequence
 from graft.runtime import seed_everything
 from graft.training import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
@@ -32,7 +34,7 @@ def training(
         parameter.data = parameter.data.to(dtype)
     slot = bank.add(adapter)
     settings = TrainConfig(learning_rate=1e-2, weight_decay=0.1)
-    rows = [s for s in sequences or samples(30, seed=1) if s.trained_tokens]
+    rows = sequences or [s for s in samples(30, seed=1) if s.trained_tokens]
     return Training(
         bank=bank,
         slot=slot,
@@ -141,6 +143,48 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change() -> None:
     assert f"those of step {step}" in str(caught.value)
     assert "rows.json:17" in str(caught.value)
     assert all(torch.equal(weights(run)[name], tensor) for name, tensor in before.items())
+
+
+def test_a_step_that_is_broken_off_leaves_nothing_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, broken = training(dropout=0.3, max_tokens=60), training(dropout=0.3, max_tokens=60)
+    calls = []
+
+    def break_off(*parts: Any) -> float:
+        calls.append(backward_edge_loss(*parts))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return calls[-1]
+
+    monkeypatch.setattr("graft.training.loop.backward_edge_loss", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
+    monkeypatch.undo()
+    assert not any(graft.training for graft in broken.bank.adapters[broken.slot].grafts.values()), "dropout is off"
+    assert [s.grad_norm for s in steps(broken)] == [s.grad_norm for s in steps(clean)]
+
+
+def test_the_adapter_in_the_slot_is_the_one_that_trains() -> None:
+    run = training()
+    run.slot = run.bank.add(METHODS["lora"].create(run.bank.model, LoraConfig(r=2), seed=2))
+    parameters = [parameter for _, parameter in run.bank.adapters[run.slot].named_parameters()]
+    for parameter in parameters:
+        parameter.data = parameter.data.double()
+    run.optimizer = build_optimizer(list(run.bank.adapters[run.slot].named_parameters()), TrainConfig())
+    before = {name: p.clone() for name, p in run.bank.adapters[0].named_parameters()}
+    assert all(step.grad_norm > 0 for step in steps(run))
+    assert all(torch.equal(p, before[name]) for name, p in run.bank.adapters[0].named_parameters())
+    assert all(parameter.grad is None for _, parameter in run.bank.adapters[0].named_parameters())
+
+
+def test_a_sample_that_trains_nothing_is_harmless_and_a_step_of_them_is_an_error() -> None:
+    silent = [TokenSequence((9, 8, 7), (False,) * 3, Source("rows.json", n)) for n in range(1, 4)]
+    loud = [s for s in samples(12, seed=1) if s.trained_tokens]
+    mixed = training(sequences=[*loud, *silent], global_batch=99, max_tokens=20)
+    assert all(math.isfinite(s.loss) for s in steps(mixed))
+    run = training(global_batch=2)
+    run.batches = Batches(silent, global_batch=3, epochs=1, max_steps=0, seed=0)
+    with pytest.raises(RunError, match=r"step 1: no sample has a token to train on. Its rows: rows\.json:\d"):
+        run.run()
 
 
 def test_a_sample_above_max_tokens_is_named() -> None:

@@ -24,8 +24,7 @@ class Bank:
         model.requires_grad_(False)
         for name, layer in linear_layers(model).items():
             self._put(name, GraftedLinear(layer, self._switch))
-        for module in list(model.modules()):
-            self._bring_together(module)
+        self._siblings = [together for module in list(model.modules()) for together in self._bring_together(module)]
 
     def add(self, adapter: Adapter) -> int:
         """Graft `adapter` onto the model; returns its slot."""
@@ -46,12 +45,17 @@ class Bank:
             needed: positions in the stream (N,), ascending, whose last hidden state is asked for; the others' is
                 undefined, and the last layer's MLP does not run for them.
         """
+        known = {None, *self.adapters}
+        assert all(route.slot in known for route in routes), "every slot holds an adapter"
+        assert [route.start for route in routes] == [0, *(route.stop for route in routes)][:-1], "there is no gap"
         before, self._switch.routes = self._switch.routes, list(routes)
         try:
             with nullcontext() if needed is None else self._narrowed(needed):
                 yield
         finally:
             self._switch.routes = before
+            for siblings in self._siblings:
+                siblings.forget()
 
     def merge(self, slot: int) -> PreTrainedModel:
         """Fold the adapter of `slot` into the base's weights and take every graft off; the bank is empty after it.
@@ -78,6 +82,7 @@ class Bank:
         """The last layer's MLP runs for the `needed` rows of the stream and gives zeros for the others."""
         mlp = cast(nn.ModuleList, self.model.base_model.layers)[-1].mlp
         assert isinstance(mlp, nn.Module)
+        assert "forward" not in vars(mlp), "one block at a time"
         run = mlp.forward
         places = needed.to(self.model.device)
         bounds = [torch.searchsorted(needed, torch.tensor([r.start, r.stop])).tolist() for r in self._switch.routes]
@@ -97,12 +102,13 @@ class Bank:
         finally:
             del mlp.forward
 
-    def _bring_together(self, parent: nn.Module) -> None:
+    def _bring_together(self, parent: nn.Module) -> Iterator[Siblings]:
         for names in SIBLINGS:
             layers = [layer for name in names if isinstance(layer := getattr(parent, name, None), GraftedLinear)]
             together = Siblings(layers, self._switch)
             for layer in layers:
                 layer.siblings = together
+            yield together
 
     def _put(self, name: str, module: nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")

@@ -66,7 +66,7 @@ class Siblings:
     def output_of(self, layer: GraftedLinear, states: Tensor) -> Tensor:
         routes = self._switch.routes
         if states is not self._states or routes is not self._routes or layer not in self._outputs:
-            self._states = None  # a run that stops half way leaves no input behind, and with it the graph that made it
+            self.forget()
             self._outputs = dict(zip(self.layers, _run(self.layers, states, routes), strict=True))
             self._states, self._routes = states, routes
         output = self._outputs.pop(layer)
@@ -74,9 +74,14 @@ class Siblings:
             self._states = None
         return output
 
+    def forget(self) -> None:
+        """Let go of what was not asked for: a forward pass that was broken off leaves an input and its graph."""
+        self._states, self._outputs = None, {}
+
 
 def _run(layers: Sequence[GraftedLinear], states: Tensor, routes: Sequence[Route]) -> list[Tensor]:
     """What `layers` make of a stream: low-rank grafts in the same step as the base, others after it."""
+    assert not routes or routes[-1].stop == states.shape[-2], "routes cover the stream"
     parts = [Part(r.start, r.stop, [_low_rank(layer.graft_of(r.slot)) for layer in layers]) for r in routes]
     outputs = frozen_linear(states, [layer.base for layer in layers], [part for part in parts if any(part.added)])
     return [_with_others(layer, states, output, routes) for layer, output in zip(layers, outputs, strict=True)]

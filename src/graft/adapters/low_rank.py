@@ -48,7 +48,7 @@ def frozen_linear(states: Tensor, bases: Sequence[nn.Linear], parts: Sequence[Pa
         assert all(part.stop - part.start == states.shape[-2] for part in parts), "parts are of a single stream"
         parts = [Part(0, len(flat), part.added) for part in parts]
     outputs: tuple[Tensor, ...] = _FrozenLinear.apply(flat, bases, parts, *factors)  # type: ignore[no-untyped-call]
-    return [output.view(*states.shape[:-1], -1) for output in outputs]
+    return [output.view(*states.shape[:-1], output.shape[-1]) for output in outputs]
 
 
 class _FrozenLinear(torch.autograd.Function):

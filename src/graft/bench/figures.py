@@ -53,6 +53,7 @@ class Figures:
     tokens_executed_per_s: float
     tokens_trained_per_s: float
     limit_share: float
+    limit_flops_per_s: float
     peak_memory_bytes: int
     loaded_memory_bytes: int
     rounds: list[float]
@@ -86,6 +87,7 @@ def figures(
         tokens_executed_per_s=sum(lap.tokens_executed for lap in laps[0]) / total,
         tokens_trained_per_s=sum(step.tokens_trained for step in timed) / total,
         limit_share=sum(step.needed_flops for step in timed) / total / limit,
+        limit_flops_per_s=limit,
         peak_memory_bytes=max(turn.peak_memory_bytes for turn in turns),
         loaded_memory_bytes=max(turn.loaded_memory_bytes for turn in turns),
         rounds=[samples / sum(lap.seconds for lap in turn) for turn in laps],

@@ -48,17 +48,24 @@ class Peer:
     sft: bool = False
 
 
+_SFT_NEEDS = ("peft", "accelerate", "trl", "datasets")
+
 OURS = {
     "graft-bf16": Own("bfloat16"),
     "graft-grouped": Own("bfloat16", grouped=True),
     "graft-fp32": Own("float32"),
+    "graft-fp32-grouped": Own("float32", grouped=True),
 }
 PEERS = {
     "trainer-bf16": Peer("graft-bf16"),
     "trainer-bf16-grouped": Peer("graft-grouped"),
     "trainer-fp32": Peer("graft-fp32"),
-    "sft-bf16": Peer("graft-bf16", needs=("peft", "accelerate", "trl", "datasets"), sft=True),
+    "sft-bf16": Peer("graft-bf16", needs=_SFT_NEEDS, sft=True),
+    "trainer-fp32-grouped": Peer("graft-fp32-grouped"),
+    "sft-fp32": Peer("graft-fp32", needs=_SFT_NEEDS, sft=True),
 }
+BY_DEFAULT = ("trainer-bf16", "trainer-bf16-grouped", "trainer-fp32", "sft-bf16")
+"""What most people would run. In float32 alone, for machines without bfloat16: those called fp32."""
 
 
 def own_of(name: str) -> Own:

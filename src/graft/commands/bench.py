@@ -11,6 +11,7 @@ from typing import Any
 
 from graft.adapters import METHODS, Provenance, save_adapter
 from graft.bench import (
+    BY_DEFAULT,
     PEERS,
     Contest,
     Figures,
@@ -89,7 +90,7 @@ def bench(
     settings: Mapping[str, Any],
     *,
     out: Path,
-    peers: Sequence[str] = tuple(PEERS),
+    peers: Sequence[str] = BY_DEFAULT,
     rows: int = BENCH_ROWS,
     rounds: int = BENCH_ROUNDS,
     say: Say = say_on_stderr,

@@ -61,7 +61,7 @@ def merge(adapter: str, out: Path, *, settings: Mapping[str, Any] | None = None)
 
 
 def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]]) -> MergeResult:
-    """Merge what is loaded. The answerer is the merged model afterwards, in memory as on disk."""
+    """Merge what is loaded. The answerer's model is the merged, plain one afterwards, and its bank is empty."""
     assert answerer.slot is not None
     expected = interrogate(answerer.bank, answerer.slot, probes, stop_ids(answerer.base))
     base = interrogate(answerer.bank, None, probes, stop_ids(answerer.base), led_along=expected.answers)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft.adapters import Bank
 from graft.errors import ProofError
-from graft.forest import forest_hidden_states, plant
+from graft.forest import forest_hidden_states, head_of, plant
 from graft.infer import Engine, Request
 from graft.records import TokenSequence
 
@@ -90,7 +90,7 @@ def interrogate(
         forest = plant([TokenSequence(ids, (False,) * len(ids), adapter_slot=slot)])
         with bank.routed(forest.routes()):
             hidden = forest_hidden_states(bank.model, forest)
-        logits.append(bank.model.get_output_embeddings()(hidden[len(probe) - 1 :]).float().cpu())
+        logits.append(head_of(bank.model)(hidden[len(probe) - 1 :]).cpu())
     return Statement(answers, logits, stop_ids)
 
 

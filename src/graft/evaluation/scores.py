@@ -67,6 +67,8 @@ def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence]
     with torch.inference_mode():
         for start in range(0, len(placed), _BATCH):
             for forest in plant_batch(placed[start : start + _BATCH], max_tokens=max_tokens):
+                if not len(forest.edges):
+                    continue
                 with bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
                     hidden = forest_hidden_states(bank.model, forest)
                 losses = edge_losses(head_of(bank.model), hidden, forest.edges)

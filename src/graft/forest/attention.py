@@ -36,15 +36,21 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, positions: Tensor, attent
     They are of `stream_dtype`; where that is wider than the weights, linear layers widen them, as those of a Bank do.
     """
     device = model.device
-    embedded = model.get_input_embeddings()(ids.to(device)[None])
+    embedded: Tensor = model.get_input_embeddings()(ids.to(device)[None])
     output = model.base_model(
-        inputs_embeds=embedded.to(stream_dtype(device, embedded.dtype)),
+        inputs_embeds=embedded.to(_dtype_of_stream(model, embedded.dtype)),
         position_ids=positions.to(device)[None],
         use_cache=False,
         forest=attention,
     )
     hidden: Tensor = output.last_hidden_state[0]
     return hidden
+
+
+def _dtype_of_stream(model: PreTrainedModel, stored: torch.dtype) -> torch.dtype:
+    """PyTorch's own LayerNorm takes no stream that is wider than its weights; RMSNorms, which families bring, do."""
+    narrow = any(isinstance(module, torch.nn.LayerNorm) for module in model.modules())
+    return stored if narrow else stream_dtype(model.device, stored)
 
 
 def forest_hidden_states(model: PreTrainedModel, forest: Forest) -> Tensor:

@@ -16,7 +16,7 @@ from graft.forest.head import Head
 from graft.records import Edges
 
 LOGITS = {"cpu": 2**23, "cuda": 2**26}
-"""Logits that exist at a time: 32 MiB of float32, and on CUDA 256 MiB for products large enough to fill it."""
+"""Logits that exist at a time: 32 MiB of float32, and on CUDA 256 MiB, for products large enough to fill it."""
 
 CACHED = 2**19
 """Logits that are visited at a time on a CPU: 2 MiB of float32 stay in its cache from the first look to the last."""

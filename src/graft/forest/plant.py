@@ -13,7 +13,7 @@ from graft.records import Forest, Segment, TokenSequence, edges_of
 
 MIN_SHARED = 8
 """Tokens that a prefix must have to become a segment of its own: a segment costs a few attention calls in each layer,
-as much as some tokens do. Measured on a CPU for 3M and 60M parameters, see docs/engine.md."""
+as much as some tokens do. Measured on a CPU for 3M and 60M parameters, see decision 0005."""
 
 
 def plant(sequences: Sequence[TokenSequence], *, share: bool = True, min_shared: int = MIN_SHARED) -> Forest:

@@ -102,9 +102,8 @@ class _Blockwise(torch.autograd.Function):
                 grad_values[:, visible] += torch.bmm(chances_KRp.transpose(1, 2), grad_KRD)
                 grad_KRp = torch.bmm(grad_KRD, values_KPD[:, visible].transpose(1, 2))
                 grad_KRp = torch._softmax_backward_data(grad_KRp, chances_KRp, -1, chances_KRp.dtype)
-                if (
-                    scores.softcap is not None
-                ):  # the slope of the cap; what is masked has no gradient whatever its slope
+                if scores.softcap is not None:
+                    # times the slope of the cap; what is masked has no gradient, whatever the slope
                     grad_KRp *= 1 - (scored_KRp / scores.softcap).clamp_(-1, 1).square_()
                 _put(grad_query, block, torch.bmm(grad_KRp, keys_KPD[:, visible]).mul_(scores.scaling))
                 grad_keys[:, visible] += torch.bmm(grad_KRp.transpose(1, 2), rows_KRD)

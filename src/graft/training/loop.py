@@ -13,7 +13,7 @@ from torch.optim import AdamW
 from graft.adapters import Bank
 from graft.errors import RunError
 from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant_batch
-from graft.records import TokenSequence
+from graft.records import Forest, TokenSequence
 from graft.runtime import PeakMemory, derived_seed
 from graft.training.activations import saved_activations
 from graft.training.batches import Batches
@@ -79,20 +79,15 @@ class Training:
                 self._tell(Saved(step, self.save(step)))
 
     def _step(self, step: int) -> Stepped:
-        batch = self.batches.of_step(step)
-        model, adapter = self.bank.model, self.bank.adapters[self.slot]
+        batch = [replace(sample, adapter_slot=self.slot) for sample in self.batches.of_step(step)]
+        adapter = self.bank.adapters[self.slot]
         forests = plant_batch(batch, max_tokens=self.max_tokens, share=adapter.deterministic)
         weight = sum(forest.edges.total_weight for forest in forests)
+        if not weight:
+            raise RunError(f"step {step}: no sample has a token to train on. {_rows(batch)}", fix="look at these rows")
+        self.optimizer.zero_grad()  # a step that was broken off leaves gradients
         torch.manual_seed(derived_seed(self.seed, "dropout", step))
-        adapter.train()
-        loss = 0.0
-        with saved_activations(model, recompute=self.recompute, offload=self.offload):
-            for forest in forests:
-                with self.bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
-                    hidden = forest_hidden_states(model, forest)
-                    loss += backward_edge_loss(head_of(model), hidden, forest.edges)
-        adapter.train(False)
-        loss /= weight
+        loss = self._backward(forests) / weight
         parameters = [parameter for _, parameter in adapter.named_parameters()]
         for parameter in parameters:
             if parameter.grad is not None:
@@ -103,7 +98,6 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.optimizer.zero_grad()
         return Stepped(
             step=step,
             time=time.time(),
@@ -117,6 +111,22 @@ class Training:
             peak_memory_bytes=self.memory.bytes(),
         )
 
+    def _backward(self, forests: Sequence[Forest]) -> float:
+        """Add the gradients of all forests up; returns the weighted sum of the losses."""
+        model, adapter = self.bank.model, self.bank.adapters[self.slot]
+        loss = 0.0
+        adapter.train()
+        try:
+            with saved_activations(model, recompute=self.recompute, offload=self.offload):
+                for forest in forests:
+                    if len(forest.edges):
+                        with self.bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
+                            hidden = forest_hidden_states(model, forest)
+                            loss += backward_edge_loss(head_of(model), hidden, forest.edges)
+        finally:
+            adapter.train(False)
+        return loss
+
     def _held_out_loss(self, step: int) -> float | None:
         if self.evaluate is None:
             return None
@@ -128,14 +138,18 @@ class Training:
     def _check_finite(self, step: int, loss: float, norm: float, batch: Sequence[TokenSequence]) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
-        rows = ", ".join(str(sample.source) for sample in batch[:_SHOWN])
-        more = f" and {len(batch) - _SHOWN} more" if len(batch) > _SHOWN else ""
         raise RunError(
             f"step {step}: loss {loss} and gradient norm {norm} are not both finite; the weights are those of step "
-            f"{step - 1}. Its rows: {rows}{more}",
+            f"{step - 1}. {_rows(batch)}",
             fix="lower train.learning_rate, or look at these rows",
         )
 
     def _tell(self, event: Started | Stepped | Saved) -> None:
         for subscriber in self.subscribers:
             subscriber(event)
+
+
+def _rows(batch: Sequence[TokenSequence]) -> str:
+    """Where the samples of a step stand in the data."""
+    more = f" and {len(batch) - _SHOWN} more" if len(batch) > _SHOWN else ""
+    return f"Its rows: {', '.join(str(sample.source) for sample in batch[:_SHOWN])}{more}"
