@@ -1,6 +1,7 @@
 """What the engine's parts cost, on this machine, with random weights: the figures of docs/engine.md.
 
-    python bench/engine.py [PART...]        shared, samples, min-shared, blocks, loss, compile; all unless given
+    python bench/engine.py [PART...]        shared, samples, min-shared, blocks, loss, compile, profile; all unless
+    given
 
 Variants take turns within each round, and a figure is the median over the rounds.
 """
@@ -51,7 +52,7 @@ def step(bank: Bank, slot: int, forest: Forest, *, recompute: int = 0) -> None:
     """Forward and backward of one forest."""
     with (
         saved_activations(bank.model, recompute=recompute, offload=False),
-        bank.routed(forest.routes(), needed=forest.edges.sources.unique()),
+        bank.routed(forest.routes(), needed=forest.edges.distinct_sources),
     ):
         hidden = forest_hidden_states(bank.model, forest)
         backward_edge_loss(head_of(bank.model), hidden, forest.edges)
@@ -141,7 +142,8 @@ def blocks() -> None:
     """Rows of a block of the back end `segments`."""
     bank, slot = make_bank()
     if choose(bank.model) != "segments":
-        return print("blocks: this device attends with another back end")
+        print("blocks: this device attends with another back end")
+        return
     forest = plant(as_samples(8))
 
     def run(size: int) -> None:
@@ -150,7 +152,6 @@ def blocks() -> None:
 
     for size, seconds in medians({size: lambda size=size: run(size) for size in (32, 64, 128, 512)}).items():
         print(f"blocks of {size:3} rows: {seconds:.2f} s a step")
-    return None
 
 
 def loss() -> None:
@@ -197,8 +198,21 @@ def compile_() -> None:
         print(f"norms {name:8} {taken:.2f} s a step")
 
 
+def profile() -> None:
+    """Where the time of a step goes."""
+    bank, slot = make_bank()
+    forest = plant(as_samples(8))
+    step(bank, slot, forest)
+    with torch.profiler.profile() as record:
+        step(bank, slot, forest)
+    spent = sorted(((event.self_cpu_time_total, event.key) for event in record.key_averages()), reverse=True)
+    for time_us, name in spent[:15]:
+        print(f"{time_us / sum(us for us, _ in spent):6.1%} {name}")
+
+
 PARTS = {
     "shared": shared, "samples": samples, "min-shared": min_shared, "blocks": blocks, "loss": loss, "compile": compile_,
+    "profile": profile,
 }  # fmt: skip
 
 

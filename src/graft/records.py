@@ -150,6 +150,12 @@ class Edges:
         return len(self.sources)
 
     @property
+    def distinct_sources(self) -> Tensor:
+        """The places in the stream that an edge leaves (N,), ascending."""
+        distinct: Tensor = self.sources.unique()
+        return distinct
+
+    @property
     def total_weight(self) -> float:
         return float(self.weights.sum())
 

@@ -57,7 +57,7 @@ def needed_flops(weights: Weights, forest: Forest) -> int:
     and the head run for edge sources alone. Attention is left out, and so is what is computed again to save memory. The
     input's gradient of the layers that read the embeddings is counted although nobody needs it: 0.4% of a 7B Llama's.
     """
-    sources = len(forest.edges.sources.unique())
+    sources = len(forest.edges.distinct_sources)
     everywhere = 4 * (weights.frozen - weights.last_frozen) + 6 * (weights.adapter - weights.last_adapter)
     at_sources = 4 * (weights.last_frozen + weights.head) + 6 * weights.last_adapter
     return len(forest) * everywhere + sources * at_sources

@@ -40,7 +40,7 @@ from graft.training import Batches
 READS = (
     "model.path", "data.path", "data.format", "data.template", "data.cutoff", "data.too_long", "lora",
     "train.learning_rate", "train.weight_decay", "train.max_grad_norm", "train.global_batch", "train.max_tokens",
-    "train.seed",
+    "train.recompute", "train.compile", "train.seed",
 )  # fmt: skip
 # One pass at a constant rate, nothing held out and nothing saved. 8 samples per step: the peers' own default.
 _SETTINGS = {

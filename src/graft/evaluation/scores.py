@@ -69,7 +69,7 @@ def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence]
             for forest in plant_batch(placed[start : start + _BATCH], max_tokens=max_tokens):
                 if not len(forest.edges):
                     continue
-                with bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
+                with bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
                     hidden = forest_hidden_states(bank.model, forest)
                 losses = edge_losses(head_of(bank.model), hidden, forest.edges)
                 total += float((losses * forest.edges.weights).sum())

@@ -120,7 +120,7 @@ class Training:
             with saved_activations(model, recompute=self.recompute, offload=self.offload):
                 for forest in forests:
                     if len(forest.edges):
-                        with self.bank.routed(forest.routes(), needed=forest.edges.sources.unique()):
+                        with self.bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
                             hidden = forest_hidden_states(model, forest)
                             loss += backward_edge_loss(head_of(model), hidden, forest.edges)
         finally:
