@@ -12,6 +12,7 @@ from graft.adapters.low_rank import LowRank, Part, frozen_linear
 from graft.config import LoraConfig
 from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant
 from graft.records import Route
+from graft.training.activations import saved_activations
 from tests.families import FAMILIES, build, samples
 
 TOKENS, IN = 7, 6
@@ -57,7 +58,7 @@ def test_outputs_and_gradients(kind: str, bias: bool) -> None:
     trained = [factor for part in parts for low in part.added if low for factor in (low.lora_A, low.lora_B)]
     states = torch.randn(1, TOKENS, IN, dtype=torch.float64, requires_grad=True)
     toward = [torch.randn(1, TOKENS, out, dtype=torch.float64) for out in outs]
-    found = frozen_linear(states, bases, parts)
+    found = frozen_linear([states], bases, parts)
     expected = by_formula(states, bases, parts)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -72,13 +73,13 @@ def test_outputs_and_gradients(kind: str, bias: bool) -> None:
 def test_a_batch_of_streams_runs_whole() -> None:
     bases, parts = layers(4), [Part(0, TOKENS, [low_rank(4, 2)])]
     states = torch.randn(3, TOKENS, IN, dtype=torch.float64)
-    torch.testing.assert_close(frozen_linear(states, bases, parts)[0], by_formula(states, bases, parts)[0])
+    torch.testing.assert_close(frozen_linear([states], bases, parts)[0], by_formula(states, bases, parts)[0])
 
 
 def test_weights_are_widened_for_a_wider_stream() -> None:
     base = layers(4)[0].bfloat16()
     states = torch.randn(1, TOKENS, IN, requires_grad=True)
-    output = frozen_linear(states, [base])[0]
+    output = frozen_linear([states], [base])[0]
     assert output.dtype == torch.float32
     assert torch.equal(output, states @ base.weight.float().t())
     output.sum().backward()
@@ -150,16 +151,16 @@ def test_siblings_read_their_input_once(monkeypatch: pytest.MonkeyPatch) -> None
     slot = bank.add(METHODS["lora"].create(bank.model, LoraConfig(r=2), seed=1))
     runs: list[int] = []
 
-    def counted(states: Tensor, bases: list[nn.Linear], parts: list[Part]) -> list[Tensor]:
+    def counted(inputs: list[Tensor], bases: list[nn.Linear], parts: list[Part], **made: object) -> list[Tensor]:
         runs.append(len(bases))
-        return frozen_linear(states, bases, parts)
+        return frozen_linear(inputs, bases, parts, **made)
 
     monkeypatch.setattr("graft.adapters.linear.frozen_linear", counted)
     forest = plant(samples(5, slot=slot))
     with torch.no_grad(), bank.routed(forest.routes()):
         forest_hidden_states(bank.model, forest)
     assert runs == [3, 1, 2, 1] * 3
-    assert all(layer.siblings._states is None for layer in bank.model.modules() if isinstance(layer, GraftedLinear))
+    assert all(not layer.siblings._inputs for layer in bank.model.modules() if isinstance(layer, GraftedLinear))
 
 
 @pytest.mark.parametrize("family", ["llama-gqa", "qwen3"])
@@ -177,7 +178,7 @@ def test_the_last_mlp_runs_for_what_is_needed_and_the_rest_is_as_ever(family: st
     handle = model.model.layers[-1].mlp.down_proj.register_forward_hook(
         lambda _, inputs, __: rows.append(inputs[0].shape[1])
     )
-    results = []
+    results, forward = [], model.model.layers[-1].mlp.forward
     for needed in (None, sources):
         with bank.routed(forest.routes(), needed=needed):
             hidden = forest_hidden_states(model, forest)
@@ -193,4 +194,46 @@ def test_the_last_mlp_runs_for_what_is_needed_and_the_rest_is_as_ever(family: st
     assert loss == pytest.approx(whole_loss, rel=1e-12)
     for one, other in zip(gradients, whole_gradients, strict=True):
         torch.testing.assert_close(one, other)
-    assert "forward" not in vars(model.model.layers[-1].mlp)
+    assert model.model.layers[-1].mlp.forward is forward
+
+
+@pytest.mark.parametrize("recompute", [0, 1])
+@pytest.mark.parametrize("family", ["llama-gqa", "gemma2"])
+def test_a_gated_mlp_in_pieces_is_that_of_the_whole_stream(
+    family: str, recompute: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build(family)
+    bank = Bank(model)
+    slots = [bank.add(METHODS["lora"].create(model, LoraConfig(r=2), seed=seed)) for seed in (1, 2)]
+    parameters = [p for s in slots for _, p in bank.adapters[s].named_parameters()]
+    for number, parameter in enumerate(parameters):
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(number))
+        parameter.data = parameter.data.double()
+    forest = plant([s for slot in (None, *slots) for s in samples(5, seed=4, slot=slot)], min_shared=1)
+    gradients = []
+    for tokens in (len(forest), 5):
+        monkeypatch.setattr("graft.adapters.gated.ELEMENTS", tokens * model.config.intermediate_size)
+        with saved_activations(model, recompute=recompute, offload=False), bank.routed(forest.routes()):
+            backward_edge_loss(head_of(model), forest_hidden_states(model, forest), forest.edges)
+        gradients.append([parameter.grad for parameter in parameters])
+        for parameter in parameters:
+            parameter.grad = None
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_gated_mlp_keeps_gate_and_up_alone() -> None:
+    model = build("llama-gqa")
+    bank = Bank(model)
+    slot = bank.add(METHODS["lora"].create(model, LoraConfig(r=2), seed=1))
+    wide: list[Tensor] = []
+
+    def kept(tensor: Tensor) -> Tensor:
+        if tensor.shape[-1] == model.config.intermediate_size and tensor.shape[-2] == TOKENS:
+            wide.append(tensor)
+        return tensor
+
+    states = torch.randn(1, TOKENS, 32, dtype=torch.float64, requires_grad=True)
+    with bank.routed([Route(slot, 0, TOKENS)]), torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+        model.model.layers[0].mlp(states)
+    assert len(wide) == 2

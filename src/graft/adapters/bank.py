@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter
+from graft.adapters.gated import keep_gate_and_up
 from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, Switch
 from graft.adapters.targets import linear_layers
 from graft.records import Route
@@ -24,6 +25,7 @@ class Bank:
         model.requires_grad_(False)
         for name, layer in linear_layers(model).items():
             self._put(name, GraftedLinear(layer, self._switch))
+        self._gated = [module for module in model.modules() if keep_gate_and_up(module, self._switch)]
         self._siblings = [together for module in list(model.modules()) for together in self._bring_together(module)]
 
     def add(self, adapter: Adapter) -> int:
@@ -48,12 +50,10 @@ class Bank:
         known = {None, *self.adapters}
         assert all(route.slot in known for route in routes), "every slot holds an adapter"
         assert [route.start for route in routes] == [0, *(route.stop for route in routes)][:-1], "there is no gap"
-        before, self._switch.routes = self._switch.routes, list(routes)
         try:
-            with nullcontext() if needed is None else self._narrowed(needed):
+            with self._switch.turned_to(list(routes)), nullcontext() if needed is None else self._narrowed(needed):
                 yield
         finally:
-            self._switch.routes = before
             for siblings in self._siblings:
                 siblings.forget()
 
@@ -63,6 +63,8 @@ class Bank:
         The sum is made in float32 and stored in the base's dtype.
         """
         adapter = self.adapters[slot]
+        for module in self._gated:
+            del module.forward
         for name in list(linear_layers(self.model)):
             layer = self.model.get_submodule(name)
             if not isinstance(layer, GraftedLinear):
@@ -82,18 +84,14 @@ class Bank:
         """The last layer's MLP runs for the `needed` rows of the stream and gives zeros for the others."""
         mlp = cast(nn.ModuleList, self.model.base_model.layers)[-1].mlp
         assert isinstance(mlp, nn.Module)
-        assert "forward" not in vars(mlp), "one block at a time"
-        run = mlp.forward
+        run, own = mlp.forward, vars(mlp).get("forward")
         places = needed.to(self.model.device)
         bounds = [torch.searchsorted(needed, torch.tensor([r.start, r.stop])).tolist() for r in self._switch.routes]
         routes = [Route(r.slot, *bound) for r, bound in zip(self._switch.routes, bounds, strict=True)]
 
         def forward(states: Tensor) -> Tensor:
-            before, self._switch.routes = self._switch.routes, routes
-            try:
+            with self._switch.turned_to(routes):
                 output = run(states.index_select(1, places))
-            finally:  # recomputed activations may stop half way, by an exception
-                self._switch.routes = before
             return torch.zeros_like(states).index_copy(1, places, output)
 
         mlp.forward = forward
@@ -101,6 +99,8 @@ class Bank:
             yield
         finally:
             del mlp.forward
+            if own is not None:
+                mlp.forward = own
 
     def _bring_together(self, parent: nn.Module) -> Iterator[Siblings]:
         for names in SIBLINGS:

@@ -1,12 +1,13 @@
 """Frozen linear layers with the grafts of several slots, and the switch that says which of them runs now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from graft.adapters.contract import Graft
-from graft.adapters.low_rank import LowRank, Part, frozen_linear
+from graft.adapters.low_rank import LowRank, Part, frozen_linear, itself
 from graft.records import Route
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -18,6 +19,14 @@ class Switch:
 
     def __init__(self) -> None:
         self.routes: list[Route] = []
+
+    @contextmanager
+    def turned_to(self, routes: list[Route]) -> Iterator[None]:
+        before, self.routes = self.routes, routes
+        try:
+            yield
+        finally:  # recomputed activations may stop half way, by an exception
+            self.routes = before
 
 
 class GraftedLinear(nn.Module):
@@ -45,8 +54,9 @@ class GraftedLinear(nn.Module):
         assert isinstance(graft, Graft)
         return graft
 
-    def forward(self, states: Tensor) -> Tensor:
-        return self.siblings.output_of(self, states)
+    def forward(self, *inputs: Tensor, made: Callable[..., Tensor] = itself) -> Tensor:
+        """The output for `made(*inputs)`, of which the backward pass keeps the inputs alone."""
+        return self.siblings.output_of(self, inputs, made)
 
 
 class Siblings:
@@ -59,40 +69,53 @@ class Siblings:
     def __init__(self, layers: Sequence[GraftedLinear], switch: Switch) -> None:
         self.layers = list(layers)
         self._switch = switch
-        self._states: Tensor | None = None
+        self._inputs: tuple[Tensor, ...] = ()
         self._routes: list[Route] = []
         self._outputs: dict[GraftedLinear, Tensor] = {}
 
-    def output_of(self, layer: GraftedLinear, states: Tensor) -> Tensor:
+    def output_of(self, layer: GraftedLinear, inputs: tuple[Tensor, ...], made: Callable[..., Tensor]) -> Tensor:
         routes = self._switch.routes
-        if states is not self._states or routes is not self._routes or layer not in self._outputs:
+        if not _same(inputs, self._inputs) or routes is not self._routes or layer not in self._outputs:
             self.forget()
-            self._outputs = dict(zip(self.layers, _run(self.layers, states, routes), strict=True))
-            self._states, self._routes = states, routes
+            self._outputs = dict(zip(self.layers, _run(self.layers, inputs, routes, made), strict=True))
+            self._inputs, self._routes = inputs, routes
         output = self._outputs.pop(layer)
         if not self._outputs:
-            self._states = None
+            self._inputs = ()
         return output
 
     def forget(self) -> None:
         """Let go of what was not asked for: a forward pass that was broken off leaves an input and its graph."""
-        self._states, self._outputs = None, {}
+        self._inputs, self._outputs = (), {}
 
 
-def _run(layers: Sequence[GraftedLinear], states: Tensor, routes: Sequence[Route]) -> list[Tensor]:
+def _same(inputs: tuple[Tensor, ...], others: tuple[Tensor, ...]) -> bool:
+    return len(inputs) == len(others) and all(one is other for one, other in zip(inputs, others, strict=True))
+
+
+def _run(
+    layers: Sequence[GraftedLinear], inputs: Sequence[Tensor], routes: Sequence[Route], made: Callable[..., Tensor]
+) -> list[Tensor]:
     """What `layers` make of a stream: low-rank grafts in the same step as the base, others after it."""
-    assert not routes or routes[-1].stop == states.shape[-2], "routes cover the stream"
+    assert not routes or routes[-1].stop == inputs[0].shape[-2], "routes cover the stream"
     parts = [Part(r.start, r.stop, [_low_rank(layer.graft_of(r.slot)) for layer in layers]) for r in routes]
-    outputs = frozen_linear(states, [layer.base for layer in layers], [part for part in parts if any(part.added)])
-    return [_with_others(layer, states, output, routes) for layer, output in zip(layers, outputs, strict=True)]
+    parts = [part for part in parts if any(part.added) and part.start < part.stop]
+    outputs = frozen_linear(inputs, [layer.base for layer in layers], parts, made=made)
+    return [_with_others(layer, inputs, output, routes, made) for layer, output in zip(layers, outputs, strict=True)]
 
 
-def _with_others(layer: GraftedLinear, states: Tensor, output: Tensor, routes: Sequence[Route]) -> Tensor:
+def _with_others(
+    layer: GraftedLinear,
+    inputs: Sequence[Tensor],
+    output: Tensor,
+    routes: Sequence[Route],
+    made: Callable[..., Tensor],
+) -> Tensor:
     """The output of `layer` with what those of its grafts do that are no low-rank products."""
     others = [graft if graft and not graft.low_rank() else None for graft in (layer.graft_of(r.slot) for r in routes)]
     if not any(others):
         return output
-    parts = []
+    states, parts = made(*inputs), []
     for route, graft in zip(routes, others, strict=True):
         part = slice(route.start, route.stop)
         grown = output[..., part, :]

@@ -2,12 +2,12 @@
 
 The cheap bracketing throughout: x A^T first, then times B^T, added in place; B A is never formed. The stacked A of all
 layers reads the input once, and so does the gradient of it. The base's weights get no gradient, and autograd keeps the
-input once for all layers instead of once for each.
+input once for all layers instead of once for each, or only what the input is made of.
 
 T = tokens of the stream, n = tokens of a part of it, R = ranks of all layers together, in and out = features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,27 +35,47 @@ class Part:
     added: Sequence[LowRank | None]
 
 
-def frozen_linear(states: Tensor, bases: Sequence[nn.Linear], parts: Sequence[Part] = ()) -> list[Tensor]:
-    """What `bases` make of `states` (..., T, in), each (..., T, out), with what `parts` add.
+def itself(states: Tensor) -> Tensor:
+    return states
 
+
+def frozen_linear(
+    inputs: Sequence[Tensor],
+    bases: Sequence[nn.Linear],
+    parts: Sequence[Part] = (),
+    *,
+    made: Callable[..., Tensor] = itself,
+) -> list[Tensor]:
+    """What `bases` make of the states (..., T, in) that `made` gives of `inputs`: (..., T, out) each, `parts` added.
+
+    The backward pass keeps `inputs` and makes the states anew: `made` is to be cheap and work element by element.
     The stream's type may be wider than the weights': they are then widened for as long as a product takes.
     """
     factors = [factor for part in parts for low in part.added if low for factor in (low.lora_A, low.lora_B)]
-    if not parts and not (torch.is_grad_enabled() and states.requires_grad):
+    if not parts and not (torch.is_grad_enabled() and any(states.requires_grad for states in inputs)):
+        states = made(*inputs)
         return [_linear(states, base) for base in bases]
-    flat = states.reshape(-1, states.shape[-1])
-    if len(flat) != states.shape[-2]:  # a batch of streams, all of them alike
-        assert all(part.stop - part.start == states.shape[-2] for part in parts), "parts are of a single stream"
-        parts = [Part(0, len(flat), part.added) for part in parts]
-    outputs: tuple[Tensor, ...] = _FrozenLinear.apply(flat, bases, parts, *factors)  # type: ignore[no-untyped-call]
-    return [output.view(*states.shape[:-1], output.shape[-1]) for output in outputs]
+    *batch, tokens, _ = inputs[0].shape
+    flat = [states.reshape(-1, states.shape[-1]) for states in inputs]
+    if len(flat[0]) != tokens:  # a batch of streams, all of them alike
+        assert all(part.stop - part.start == tokens for part in parts), "parts are of a single stream"
+        parts = [Part(0, len(flat[0]), part.added) for part in parts]
+    outputs: tuple[Tensor, ...] = _FrozenLinear.apply(made, len(flat), bases, parts, *flat, *factors)  # type: ignore[no-untyped-call]
+    return [output.view(*batch, tokens, output.shape[-1]) for output in outputs]
 
 
 class _FrozenLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, bases: Sequence[nn.Linear], parts: Sequence[Part], *factors: Tensor
+        ctx: Any,
+        made: Callable[..., Tensor],
+        count: int,
+        bases: Sequence[nn.Linear],
+        parts: Sequence[Part],
+        *inputs_and_factors: Tensor,
     ) -> tuple[Tensor, ...]:
+        inputs, factors = inputs_and_factors[:count], inputs_and_factors[count:]
+        states = made(*inputs)
         outputs = [_linear(states, base) for base in bases]
         narrowed = []
         for part in parts:
@@ -65,22 +85,28 @@ class _FrozenLinear(torch.autograd.Function):
             for output, low in zip(outputs, part.added, strict=True):
                 if low is not None:
                     output[tokens].addmm_(next(columns), low.lora_B.to(states.dtype).t(), alpha=low.scaling)
-        ctx.save_for_backward(states, *narrowed, *factors)
-        ctx.bases, ctx.parts = bases, parts
+        ctx.save_for_backward(*inputs, *narrowed, *factors)
+        ctx.made, ctx.count, ctx.bases, ctx.parts = made, count, bases, parts
         return tuple(outputs)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        states, *saved = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[4 : 4 + ctx.count]
+        saved = iter(ctx.saved_tensors)  # asked for once: recomputed activations come but once
+        inputs = [next(saved).detach().requires_grad_(wants) for wants in wanted]
+        with torch.enable_grad():
+            made = ctx.made(*inputs)
+        states = made.detach()
         grad_states = None
-        if ctx.needs_input_grad[0]:
+        if any(wanted):
             weights = [base.weight.to(grads[0].dtype) for base in ctx.bases]
             grad_states = grads[0] @ weights[0]
             for grad, weight in zip(grads[1:], weights[1:], strict=True):
                 grad_states.addmm_(grad, weight)
         grad_factors: list[Tensor] = []
-        for part, narrowed in zip(ctx.parts, saved, strict=False):
+        for part in ctx.parts:
+            narrowed = next(saved)
             tokens, added = slice(part.start, part.stop), [low for low in part.added if low]
             ranks = [len(low.lora_A) for low in added]
             own = [grad[tokens] for grad, low in zip(grads, part.added, strict=True) if low is not None]
@@ -92,7 +118,14 @@ class _FrozenLinear(torch.autograd.Function):
                 grad_states[tokens].addmm_(grad_narrowed, _stacked_A(added, states.dtype))
             for low, grad, grad_A, narrow in zip(added, own, grads_A, narrowed.split(ranks, dim=1), strict=True):
                 grad_factors += [grad_A.to(low.lora_A.dtype), (grad.t() @ narrow * low.scaling).to(low.lora_B.dtype)]
-        return grad_states, None, None, *grad_factors
+        return None, None, None, None, *_through(made, inputs, grad_states), *grad_factors
+
+
+def _through(made: Tensor, inputs: Sequence[Tensor], grad: Tensor | None) -> list[Tensor | None]:
+    """The gradients of the inputs from that of what was made of them."""
+    wanted = [states for states in inputs if states.requires_grad]
+    grads = iter(torch.autograd.grad(made, wanted, grad) if wanted else ())
+    return [next(grads) if states.requires_grad else None for states in inputs]
 
 
 def _linear(states: Tensor, base: nn.Linear) -> Tensor:
