@@ -25,7 +25,7 @@ class Bank:
         model.requires_grad_(False)
         for name, layer in linear_layers(model).items():
             self._put(name, GraftedLinear(layer, self._switch))
-        self._gated = [module for module in model.modules() if keep_gate_and_up(module, self._switch)]
+        self._gated = [module for module in model.modules() if keep_gate_and_up(module)]
         self._siblings = [together for module in list(model.modules()) for together in self._bring_together(module)]
 
     def add(self, adapter: Adapter) -> int:

@@ -99,7 +99,7 @@ def _run(
     """What `layers` make of a stream: low-rank grafts in the same step as the base, others after it."""
     assert not routes or routes[-1].stop == inputs[0].shape[-2], "routes cover the stream"
     parts = [Part(r.start, r.stop, [_low_rank(layer.graft_of(r.slot)) for layer in layers]) for r in routes]
-    parts = [part for part in parts if any(part.added) and part.start < part.stop]
+    parts = [part for part in parts if any(part.added)]
     outputs = frozen_linear(inputs, [layer.base for layer in layers], parts, made=made)
     return [_with_others(layer, inputs, output, routes, made) for layer, output in zip(layers, outputs, strict=True)]
 
