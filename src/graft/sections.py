@@ -55,7 +55,7 @@ class LoraConfig(Section):
     alpha_pattern: dict[str, Annotated[Number, Field(gt=0)]] = {}
     """lora_alpha of single layers, likewise."""
     modules_to_save: Names = []
-    """Modules that train whole, beside LoRA: embed_tokens, lm_head, a norm or a linear layer, by end of name."""
+    """Modules that train whole, beside LoRA: embed_tokens, lm_head, norms or linear layers, by end of name."""
 
 
 class AdaptionConfig(Section):

@@ -1,6 +1,7 @@
 """Layer 1: the adapter contract, one file a method, the bank that routes slots, and storage in PEFT's format."""
 
 from graft.adapters.bank import Bank
+from graft.adapters.blend import blend
 from graft.adapters.contract import Adapter, join
 from graft.adapters.methods import METHODS, create_adapter, settings_for
 from graft.adapters.storage import Provenance, is_adapter, load_adapter, read_provenance, refill, save_adapter
@@ -10,6 +11,7 @@ __all__ = [
     "Adapter",
     "Bank",
     "Provenance",
+    "blend",
     "create_adapter",
     "is_adapter",
     "join",

@@ -107,9 +107,7 @@ class Bank:
             sharing.setdefault(id(module._parameters.get("weight", module)), []).append(name)
         for names in sharing.values():
             first, *others = (merged.get(name, {}).get("weight") for name in names)
-            if any(
-                other is not first and (other is None or first is None or not other.equal(first)) for other in others
-            ):
+            if not all(_same(first, other) for other in others):
                 raise AdapterError(
                     f"the adapter cannot be merged: {' and '.join(names)} are one weight in the base, and differ in it",
                     fix="train both in lora.modules_to_save, or serve base and adapter: graft chat --adapter",
@@ -177,3 +175,7 @@ class Bank:
     def _put(self, name: str, module: nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")
         setattr(self.model.get_submodule(parent), leaf, module)
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and one.equal(other))

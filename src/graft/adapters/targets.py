@@ -73,7 +73,7 @@ def head_size(model: PreTrainedModel) -> int:
 
 
 def named_modules(model: PreTrainedModel, ends: Sequence[str], *, setting: str) -> dict[str, nn.Module]:
-    """The modules with weights whose names end with one of `ends`, wrapped or not.
+    """The modules with weights whose names end with one of `ends`, as PEFT reads them: `norm` is every norm.
 
     Raises:
         AdapterError: one of them means no module, or one without weights of its own.
@@ -81,7 +81,7 @@ def named_modules(model: PreTrainedModel, ends: Sequence[str], *, setting: str) 
     found: dict[str, nn.Module] = {}
     weighted = weighted_modules(model) if ends else {}
     for end in ends:
-        meant = {name: module for name, module in weighted.items() if _means(end, name)}
+        meant = {name: module for name, module in weighted.items() if name.endswith(end)}
         if not meant:
             leaves = sorted({name.rsplit(".", 1)[-1] for name in weighted})
             raise AdapterError(f"{setting}: no module with weights is called `{end}`", fix=f"of {', '.join(leaves)}")

@@ -20,13 +20,13 @@ class Head:
 
     Args:
         weight: W (V, hidden); no supported family has a bias here.
-        graft: what an adapter makes of W h, (n, V) in and out, before scale and cap.
+        graft: what an adapter makes of h (n, hidden) and W h (n, V), before scale and cap.
     """
 
     weight: Tensor
     scale: float = 1.0
     softcap: float | None = None
-    graft: Callable[[Tensor], Tensor] | None = None
+    graft: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def trains(self) -> bool:
@@ -35,7 +35,7 @@ class Head:
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of last hidden states (..., hidden)."""
         raw = hidden @ self.weight_for(hidden).t()
-        return self.finish(raw if self.graft is None else self.graft(raw))
+        return self.finish(raw if self.graft is None else self.graft(hidden, raw))
 
     def weight_for(self, hidden: Tensor) -> Tensor:
         """W in the type of `hidden`: a base in bfloat16 runs in float32 where that is faster."""
@@ -89,7 +89,7 @@ def head_of(model: PreTrainedModel, slot: int | None = None) -> Head:
         return head
     if graft.stands_alone:
         return replace(head, weight=graft.own_weight())
-    return replace(head, graft=lambda raw: graft(raw, raw, linear.base))
+    return replace(head, graft=lambda hidden, raw: graft(hidden, raw, linear.base))
 
 
 def heads_of(model: PreTrainedModel, routes: Sequence[Route]) -> list[HeadPart]:

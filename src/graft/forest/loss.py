@@ -29,9 +29,10 @@ def edge_losses(head: Head | Sequence[HeadPart], hidden: Tensor, edges: Edges) -
     for part, mine in _by_head(head, edges, len(hidden)):
         weight = part.weight_for(hidden)
         for chunk in _chunks(hidden, edges, mine, len(weight)):
-            logits = hidden.index_select(0, chunk.sources) @ weight.t()
+            states = hidden.index_select(0, chunk.sources)
+            logits = states @ weight.t()
             if part.graft is not None:
-                logits = part.graft(logits)
+                logits = part.graft(states, logits)
             losses[chunk.edges] = _visit(part, logits, chunk, grad=False)
     return losses
 
