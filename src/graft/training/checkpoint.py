@@ -103,12 +103,16 @@ def restore(folder: Path, adapter: Adapter, optimizer: Optimizer) -> State:
     tensors = load_file(folder / WEIGHTS_FILE)
     if {name: tuple(p.shape) for name, p in parameters} != {name: tuple(t.shape) for name, t in tensors.items()}:
         raise RunError(f"{folder} holds another adapter", fix="resume with the settings it had")
-    with safe_open(folder / _OPTIMIZER_FILE, framework="pt") as file:
-        saved, name = (file.metadata() or {}).get("optimizer"), type(optimizer).__name__
-        if saved != name:
-            what = f"{folder} holds the state of {saved}, and this run's optimizer is {name}"
-            raise RunError(what, fix="resume with the train.optimizer it had")
-        restore_optimizer(optimizer, parameters, {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    _check_optimizer(folder, type(optimizer).__name__)
+    restore_optimizer(optimizer, parameters, load_file(folder / _OPTIMIZER_FILE))  # first: it takes a step at rate 0
     for name, parameter in parameters:
         parameter.data.copy_(tensors[name])
     return State(**json.loads((folder / _STATE_FILE).read_text()))
+
+
+def _check_optimizer(folder: Path, name: str) -> None:
+    with safe_open(folder / _OPTIMIZER_FILE, framework="pt") as file:
+        saved = (file.metadata() or {}).get("optimizer", "an optimizer without a name")
+    if saved != name:
+        what = f"{folder} holds the state of {saved}, and this run's optimizer is {name}"
+        raise RunError(what, fix="resume with the train.optimizer it had")
