@@ -105,7 +105,7 @@ def test_lion_by_its_formula() -> None:
 
 
 def test_adafactor_by_its_formula() -> None:
-    """Algorithms 4 and 5, with section 7.2's decay and section 6's clipping, at an absolute rate."""
+    """Algorithms 4 and 5 with the decay and the clipping of algorithm 6, at an absolute rate."""
     parts, rate = Parts(), 0.01
     optimizer = build_optimizer(parts.named, settings("adafactor"))
     matrix, vector = torch.ones(70, 60).double(), torch.ones(7).double()

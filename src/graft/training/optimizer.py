@@ -87,7 +87,7 @@ def _groups(parameters: NamedParameters, settings: TrainConfig) -> list[dict[str
 
     Whatever has two dimensions or more decays (LoRA's factors, prompts (n, hidden)); gates, magnitudes, biases and
     norms, which have one or none, do not. lora_B takes `lora_plus_ratio` times the rate (Hayou et al. 2024,
-    arXiv 2402.12354, section 4).
+    arXiv 2402.12354).
     """
     ratio = settings.lora_plus_ratio
     if ratio != 1 and not any(_is_lora_b(name) for name, _ in parameters):
