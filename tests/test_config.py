@@ -204,7 +204,7 @@ def test_where_no_setting_is_alike_all_are_listed() -> None:
         ("data.cutoff", 1),
         ("checkpoint.keep", 0),
         ("method", None),
-        ("method", "full"),
+        ("method", "nonsense"),
         ("model.dtype", "int3"),
     ],
 )

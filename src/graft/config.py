@@ -239,12 +239,12 @@ def dump_config(config: Config) -> str:
 
 def flatten_settings(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested or dotted settings by dotted name."""
-    settings = set(setting_names())
-    sections = {name.split(".")[0] for name in settings if "." in name}
+    sections = {name.split(".")[0] for name in setting_names() if "." in name}
+    mappings = {f"lora.{name}" for name, field in LoraConfig.model_fields.items() if field.default == {}}
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in settings and (value or name in sections):
+        if isinstance(value, Mapping) and name not in mappings and (value or name in sections):
             flat.update(flatten_settings(value, f"{name}."))
         elif value is None and name in sections:
             continue  # the file names the section and leaves it empty

@@ -99,9 +99,9 @@ def restore(folder: Path, adapter: Adapter, optimizer: Optimizer) -> State:
         RunError: it is the state of another adapter or optimizer.
     """
     parameters: Sequence[tuple[str, nn.Parameter]] = list(adapter.named_parameters())
+    _check_optimizer(folder, type(optimizer).__name__)
     try:
         refill(adapter, folder)
-        _check_optimizer(folder, type(optimizer).__name__)
         restore_optimizer(optimizer, parameters, load_file(folder / _OPTIMIZER_FILE))
         refill(adapter, folder)  # again: an optimizer makes its state by a step at rate 0
     except AdapterError as error:

@@ -94,7 +94,7 @@ def _groups(parameters: NamedParameters, settings: TrainConfig) -> list[dict[str
         raise ConfigError(f"train.lora_plus_ratio {ratio:g} is for lora_B, and the adapter has none", fix="leave it 1")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
-        decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
+        decay = settings.weight_decay if _is_matrix(parameter) else 0.0
         groups.setdefault((decay, ratio if _is_lora_b(name) else 1.0), []).append(parameter)
     return [
         {"params": members, "weight_decay": decay, "lr_factor": factor} for (decay, factor), members in groups.items()
@@ -163,3 +163,8 @@ def _lay_state_out(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> 
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     optimizer.zero_grad()
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    """Of two dimensions that are more than one; IA3's vectors are of the shape (out, 1) or (1, in)."""
+    return sum(size > 1 for size in parameter.shape) >= 2
