@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter
 from graft.adapters.gated import keep_gate_and_up
-from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, Switch
+from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, Switch, plain_linear
 from graft.adapters.targets import linear_layers
 from graft.records import Route
 
@@ -34,7 +34,7 @@ class Bank:
         for name, graft in adapter.grafts.items():
             layer = self.model.get_submodule(name)
             assert isinstance(layer, GraftedLinear)
-            layer.grafts[str(slot)] = graft.to(layer.weight.device)
+            layer.grafts[str(slot)] = graft.to(self.model.device)
         self.adapters[slot] = adapter
         adapter.train(False)
         return slot
@@ -60,7 +60,7 @@ class Bank:
     def merge(self, slot: int) -> PreTrainedModel:
         """Fold the adapter of `slot` into the base's weights and take every graft off; the bank is empty after it.
 
-        The sum is made in float32 and stored in the base's dtype.
+        The sum is made in float32 and stored in the base's dtype, in plain layers: a quantised one could not hold it.
         """
         adapter = self.adapters[slot]
         for module in self._gated:
@@ -69,13 +69,9 @@ class Bank:
             layer = self.model.get_submodule(name)
             if not isinstance(layer, GraftedLinear):
                 continue
-            if (graft := adapter.grafts.get(name)) is not None:
-                weight, bias = graft.merged(layer.base.weight, layer.base.bias)
-                with torch.no_grad():
-                    layer.base.weight.copy_(weight)
-                    if bias is not None:
-                        layer.base.bias.copy_(bias)
-            self._put(name, layer.base)
+            graft, own = adapter.grafts.get(name), (layer.base.weight, layer.base.bias)
+            weight, bias = graft.merged(*own) if graft else own
+            self._put(name, plain_linear(weight.to(self.model.dtype), bias))
         self.adapters.clear()
         return self.model
 

@@ -34,7 +34,7 @@ def _forward(mlp: nn.Module, switch: Switch, states: Tensor) -> Tensor:
         return output
 
     assert isinstance(gate, GraftedLinear)
-    tokens, size = states.shape[-2], max(1, ELEMENTS // len(gate.weight))
+    tokens, size = states.shape[-2], max(1, ELEMENTS // gate.base.out_features)
     if tokens <= size or states.device.type != "cpu":
         return run(states)
     pieces, whole = [], switch.routes

@@ -59,6 +59,16 @@ class GraftedLinear(nn.Module):
         return self.siblings.output_of(self, inputs, made)
 
 
+def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A frozen linear layer as PyTorch has it, of these values, in the weight's type and on its device."""
+    out_features, in_features = weight.shape
+    layer = nn.Linear(in_features, out_features, bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
+    return layer
+
+
 class Siblings:
     """Layers that read one input: what they make of it is computed at the first one's call and given out one by one.
 

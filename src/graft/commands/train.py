@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import METHODS, Bank, Provenance
+from graft.adapters import METHODS, Bank
 from graft.commands.assembly import (
     Samples,
     check_positions,
@@ -14,6 +14,7 @@ from graft.commands.assembly import (
     encode_samples,
     open_base,
     open_tokenizer,
+    provenance_of,
     split_conversations,
 )
 from graft.commands.run import Run, Say, check_out
@@ -88,9 +89,7 @@ def train(
     bank = Bank(base.model)
     slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
     check_positions(base, samples)
-    provenance = Provenance(
-        config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
-    )
+    provenance = provenance_of(config.model, base, template, data_record(config.data))
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
     training = assemble(
         config,
