@@ -169,7 +169,7 @@ def test_a_quantised_base_trains_and_is_the_same_one_in_every_later_verb(
     assert AutoModelForCausalLM.from_pretrained(merged).dtype == torch.float32
     eight = ("--set", "model.quantize=int8", "--json", "--max-new-tokens", 2)
     smaller = graft("eval", "--merged", merged, "--no-base", *eight).json["candidates"]["merged"]["loss"]
-    assert 0 < abs(smaller - figures["merged"]["loss"]) < 0.01, "the merged model is quantised where that is asked for"
+    assert 0 < abs(smaller - figures["merged"]["loss"]) < 0.1, "the merged model is quantised where that is asked for"
 
 
 def test_kept_weights_change_no_bit_of_a_run(graft: Graft, rows: Path, tmp_path: Path) -> None:
