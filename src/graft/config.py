@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from graft.errors import ConfigError, nearest
+from graft.sections import (
+    METHOD_NAMES,
+    AdaptionConfig,
+    Ia3Config,
+    LoraConfig,
+    Number,
+    PrefixConfig,
+    PromptConfig,
+    Section,
+    Whole,
+)
 
 MAX_NEW_TOKENS = 256
 """Longest answer, in tokens, where nothing else is asked for."""
@@ -23,29 +34,17 @@ QuantizeName = Literal["none", "int8", "nf4", "fp4"]
 CacheName = Literal["auto", "always", "never"]
 
 
-def _no_switch(value: object) -> object:
-    """`yes` in YAML is a truth value, and would be read as 1."""
-    if isinstance(value, bool):
-        raise ValueError("a number is due, not yes or no")
-    return value
+def _known_methods(names: str) -> str:
+    parts = names.split("+")
+    for name in parts:
+        if name not in METHOD_NAMES:
+            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHOD_NAMES)}")
+    if len(set(parts)) < len(parts):
+        raise ValueError("a method stands twice")
+    return names
 
 
-Whole = Annotated[int, BeforeValidator(_no_switch)]
-Number = Annotated[float, BeforeValidator(_no_switch)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-def _names(value: object) -> object:
-    """`a,b` on a command line is the list [a, b]; "all-linear" stays a word."""
-    if isinstance(value, str) and value != "all-linear":
-        return [name.strip() for name in value.split(",") if name.strip()]
-    return value
-
-
-class ModelConfig(_Section):
+class ModelConfig(Section):
     path: str = "seedling"
     """A local Hugging Face folder, a hub id, or `seedling`, the model that ships with Graft and needs no download."""
     dtype: DtypeName = "auto"
@@ -61,7 +60,7 @@ class ModelConfig(_Section):
     that quantising saved. auto: where they take at most a quarter of what is free."""
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     path: str = ""
     """A JSON or JSONL file of rows."""
     format: str = "auto"
@@ -86,24 +85,7 @@ class DataConfig(_Section):
         return self
 
 
-class LoraConfig(_Section):
-    """LoRA (Hu et al. 2021, arXiv 2106.09685)."""
-
-    r: Whole = Field(16, gt=0)
-    """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
-    lora_alpha: Number = Field(32, gt=0)
-    """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
-    lora_dropout: Number = Field(0.0, ge=0, lt=1)
-    """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
-    target_modules: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_names)] = "all-linear"
-    """Linear layers by name or end of name; all-linear: every one but the output head. All matters more than rank."""
-    bias: Literal["none", "all", "lora_only"] = "none"
-    """Which biases of the base train as well. none: there are none in Llama."""
-    use_rslora: bool = False
-    """Scale by lora_alpha / sqrt(r) (arXiv 2312.03732): for ranks above 64."""
-
-
-class TrainConfig(_Section):
+class TrainConfig(Section):
     learning_rate: Number = Field(3e-4, gt=0)
     """Peak. 3e-4 suits LoRA on 7B models; smaller models take more."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -136,19 +118,24 @@ class TrainConfig(_Section):
     """Of the adapter's beginning, the order of rows and dropout."""
 
 
-class CheckpointConfig(_Section):
+class CheckpointConfig(Section):
     every: Whole = Field(25, ge=0)
     """Steps between checkpoints; 0 for none but the result. 25: an adapter is small, and so is what a kill costs."""
     keep: Whole = Field(3, gt=0)
     """Newest checkpoints kept."""
 
 
-class Config(_Section):
+class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    method: Literal["lora"] = "lora"
-    """How the base is adapted."""
+    method: Annotated[str, AfterValidator(_known_methods)] = "lora"
+    """How the base is adapted: lora, llama_adapter, llama_adapter_v2, prefix, prompt, ia3, bitfit, full; or several at
+    once where they change different places: lora+prefix."""
     lora: LoraConfig = LoraConfig()
+    adaption: AdaptionConfig = AdaptionConfig()
+    prefix: PrefixConfig = PrefixConfig()
+    prompt: PromptConfig = PromptConfig()
+    ia3: Ia3Config = Ia3Config()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
@@ -242,11 +229,12 @@ def dump_config(config: Config) -> str:
 
 def flatten_settings(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested or dotted settings by dotted name."""
-    sections = {name.split(".")[0] for name in setting_names() if "." in name}
+    settings = set(setting_names())
+    sections = {name.split(".")[0] for name in settings if "." in name}
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and (value or name in sections):
+        if isinstance(value, Mapping) and name not in settings and (value or name in sections):
             flat.update(flatten_settings(value, f"{name}."))
         elif value is None and name in sections:
             continue  # the file names the section and leaves it empty

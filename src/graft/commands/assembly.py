@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import Bank, Provenance, load_adapter, read_provenance
+from graft.adapters import Bank, Provenance, is_adapter, load_adapter, read_provenance
 from graft.config import Config, DataConfig, ModelConfig, build_config
 from graft.data import (
     Split,
@@ -199,7 +199,7 @@ def adapter_folder(path: str) -> Path:
     """The adapter's folder, given itself or the run that made it."""
     folder = Path(path).expanduser()
     inner = folder / "adapter"
-    if not (folder / "adapter_config.json").exists() and (inner / "adapter_config.json").exists():
+    if not is_adapter(folder) and is_adapter(inner):
         return inner
     if not folder.is_dir():
         raise AdapterError(f"there is no folder {path}", fix="give a run's folder, or the adapter/ in it")

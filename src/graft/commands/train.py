@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import METHODS, Bank
+from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import (
     Samples,
     check_positions,
@@ -87,7 +87,7 @@ def train(
     base = open_base(config.model)
     _check_offload(config, base)
     bank = Bank(base.model)
-    slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
+    slot = bank.add(_fresh_adapter(config, base))
     check_positions(base, samples)
     provenance = provenance_of(config.model, base, template, data_record(config.data))
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
@@ -124,14 +124,18 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     base = open_base(config.model)
     _check_offload(config, base)
     check_positions(base, samples)
-    adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
+    bank = Bank(base.model)
+    slot = bank.add(_fresh_adapter(config, base))
+    adapter = bank.adapters[slot]
     batches = _batches(config, samples)
     batches.check_fit(config.train.max_tokens)
     forests = [
         forest
         for step in range(1, min(batches.total_steps, batches.steps_per_epoch) + 1)
         for forest in plant_batch(
-            batches.of_step(step), max_tokens=config.train.max_tokens, share=adapter.deterministic
+            [bank.prompted(replace(sample, adapter_slot=slot)) for sample in batches.of_step(step)],
+            max_tokens=config.train.max_tokens,
+            share=adapter.deterministic,
         )
     ]
     return Outlook(
@@ -144,6 +148,10 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         trained_parameters=adapter.trained_parameters,
         notes=samples.notes,
     )
+
+
+def _fresh_adapter(config: Config, base: Base) -> Adapter:
+    return create_adapter(base.model, config, encode=lambda text: base.tokenizer.encode(text, first=False))
 
 
 def _check_offload(config: Config, base: Base) -> None:

@@ -14,9 +14,8 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import PreTrainedModel
 
-from graft.adapters import Adapter, Provenance, save_adapter
-from graft.adapters.storage import WEIGHTS_FILE
-from graft.errors import RunError
+from graft.adapters import Adapter, Provenance, refill, save_adapter
+from graft.errors import AdapterError, RunError
 from graft.staging import manifest_fault, staged, write_manifest
 from graft.training.optimizer import optimizer_tensors, restore_optimizer
 
@@ -98,10 +97,9 @@ def restore(folder: Path, adapter: Adapter, optimizer: AdamW) -> State:
         RunError: it is the state of another adapter.
     """
     parameters: Sequence[tuple[str, nn.Parameter]] = list(adapter.named_parameters())
-    tensors = load_file(folder / WEIGHTS_FILE)
-    if {name: tuple(p.shape) for name, p in parameters} != {name: tuple(t.shape) for name, t in tensors.items()}:
-        raise RunError(f"{folder} holds another adapter", fix="resume with the settings it had")
-    for name, parameter in parameters:
-        parameter.data.copy_(tensors[name])
+    try:
+        refill(adapter, folder)
+    except AdapterError as error:
+        raise RunError(f"{folder} holds another adapter: {error}", fix="resume with the settings it had") from None
     restore_optimizer(optimizer, parameters, load_file(folder / _OPTIMIZER_FILE))
     return State(**json.loads((folder / _STATE_FILE).read_text()))

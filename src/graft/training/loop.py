@@ -12,7 +12,7 @@ from torch.optim import AdamW
 
 from graft.adapters import Bank
 from graft.errors import RunError
-from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant_batch
+from graft.forest import backward_edge_loss, forest_hidden_states, heads_of, plant_batch
 from graft.records import Forest, TokenSequence
 from graft.runtime import PeakMemory, derived_seed
 from graft.training.activations import saved_activations
@@ -58,7 +58,7 @@ class Training:
     memory: PeakMemory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.batches.check_fit(self.max_tokens)
+        self.batches.check_fit(self.max_tokens - self.bank.adapters[self.slot].virtual_tokens)
         self.memory = PeakMemory(self.bank.model.device)
 
     def run(self, *, done: int = 0) -> None:
@@ -79,7 +79,7 @@ class Training:
                 self._tell(Saved(step, self.save(step)))
 
     def _step(self, step: int) -> Stepped:
-        batch = [replace(sample, adapter_slot=self.slot) for sample in self.batches.of_step(step)]
+        batch = [self.bank.prompted(replace(s, adapter_slot=self.slot)) for s in self.batches.of_step(step)]
         adapter = self.bank.adapters[self.slot]
         forests = plant_batch(batch, max_tokens=self.max_tokens, share=adapter.deterministic)
         weight = sum(forest.edges.total_weight for forest in forests)
@@ -122,7 +122,8 @@ class Training:
                     if len(forest.edges):
                         with self.bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
                             hidden = forest_hidden_states(model, forest)
-                            loss += backward_edge_loss(head_of(model), hidden, forest.edges)
+                            heads = heads_of(model, forest.routes())
+                            loss += backward_edge_loss(heads, hidden, forest.edges)
         finally:
             adapter.train(False)
         return loss
