@@ -16,6 +16,7 @@ from graft.config import LoraConfig, QuantizeName
 from graft.evaluation.conform import TOLERANCES
 from graft.forest import forest_hidden_states, head_of, plant
 from graft.model.quantise import quantise
+from tests.adapters import test_contract as contract
 from tests.families import build, samples
 from tests.forest.test_exact import EXACT, grafted, loss_and_gradients
 
@@ -120,3 +121,24 @@ def test_a_forest_in_half_precision_is_its_samples_to_the_types_rounding(precisi
     together, _ = loss_and_gradients(bank, slot, [plant(sequences, min_shared=1)], as_trained=True)
     apart, _ = loss_and_gradients(bank, slot, [plant([s]) for s in sequences])
     assert together == pytest.approx(apart, rel=TOLERANCES[HALVES[precision]])
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4-double"])
+@pytest.mark.parametrize("option", contract.PLAIN)
+def test_every_method_works_on_a_quantised_base(option: str, precision: str) -> None:
+    """In float64, but for what is merged, which is float32 first."""
+    family = "llama-tied-biased"
+    bank, untouched = (bank_of(precision, family, dtype=torch.float64) for _ in range(2))
+    adapter = contract.grown(option, bank.model)
+    slot = bank.add(adapter)
+    mine = {id(parameter) for _, parameter in adapter.named_parameters()}
+    assert {id(parameter) for parameter in bank.model.parameters() if parameter.requires_grad} == mine
+    base, adapted = contract.answer(untouched, None), contract.answer(bank, slot)
+    assert torch.equal(contract.answer(bank, None), base)
+    assert not torch.allclose(adapted, base)
+    torch.testing.assert_close(contract.answer(bank, slot, together=False), adapted, rtol=EXACT, atol=EXACT)
+    if (option, family) in contract.MERGEABLE:
+        merged = bank.merge(slot)
+        assert list(merged.state_dict()) == list(build(family).state_dict())
+        difference = (contract.answer(Bank(merged), None) - adapted).abs().max()
+        assert difference <= TOLERANCES[torch.float32] * adapted.abs().max()
