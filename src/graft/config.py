@@ -86,14 +86,26 @@ class DataConfig(Section):
 
 
 class TrainConfig(Section):
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "lion"] = "adamw"
+    """adamw is what rates are known for. Its state of 8 bytes a parameter is 2 in adamw_8bit and 4 in lion, which takes
+    a third to a tenth of the rate; adafactor keeps a row and a column for a matrix. The paged ones put what a CUDA
+    device cannot hold into the host's memory. All but adamw and adafactor need the extra `quant`."""
     learning_rate: Number = Field(3e-4, gt=0)
     """Peak. 3e-4 suits LoRA on 7B models; smaller models take more."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """After the warm-up. cosine and linear end at 0, where the loss is lowest."""
+    schedule: Literal["cosine", "linear", "constant", "step"] = "cosine"
+    """After the warm-up. cosine and linear fall all along, step after each epoch."""
+    min_learning_rate_ratio: Number = Field(0.0, ge=0, le=1)
+    """Share of the peak at which cosine and linear end. 0, where the loss is lowest; above it for a run that another
+    goes on from."""
+    step_gamma: Number = Field(0.85, gt=0, le=1)
+    """Factor of the rate after each epoch under the schedule step. 0.85, as llama-recipes."""
     warmup_steps: Whole = Field(10, ge=0)
-    """Steps over which the rate rises from near 0, while AdamW's averages fill."""
+    """Steps over which the rate rises from near 0, while the optimizer's averages fill."""
     weight_decay: Number = Field(0.0, ge=0)
     """On matrices only. 0: an adapter of few parameters hardly overfits by their size."""
+    lora_plus_ratio: Number = Field(1.0, gt=0)
+    """Factor of the rate for lora_B (LoRA+, arXiv 2402.12354). 1: one rate for all; the paper takes 16, with a lower
+    rate."""
     max_grad_norm: Number = Field(1.0, ge=0)
     """Gradients are scaled down to this L2 norm; 0 leaves them. 1 keeps one odd row from throwing the run off."""
     global_batch: Whole = Field(32, gt=0)
@@ -116,6 +128,14 @@ class TrainConfig(Section):
     """Steps between measurements of the held-out loss; 0 measures before the first and after the last step only."""
     seed: Whole = 42
     """Of the adapter's beginning, the order of rows and dropout."""
+
+    @model_validator(mode="after")
+    def _schedule_reads_its_settings(self) -> "TrainConfig":
+        read = {"cosine": "min_learning_rate_ratio", "linear": "min_learning_rate_ratio", "step": "step_gamma"}
+        for name in ("min_learning_rate_ratio", "step_gamma"):
+            if name != read.get(self.schedule) and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"the schedule {self.schedule} does not read {name}")
+        return self
 
 
 class CheckpointConfig(Section):
@@ -229,12 +249,12 @@ def dump_config(config: Config) -> str:
 
 def flatten_settings(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested or dotted settings by dotted name."""
-    settings = set(setting_names())
-    sections = {name.split(".")[0] for name in settings if "." in name}
+    sections = {name.split(".")[0] for name in setting_names() if "." in name}
+    mappings = {f"lora.{name}" for name, field in LoraConfig.model_fields.items() if field.default == {}}
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in settings and (value or name in sections):
+        if isinstance(value, Mapping) and name not in mappings and (value or name in sections):
             flat.update(flatten_settings(value, f"{name}."))
         elif value is None and name in sections:
             continue  # the file names the section and leaves it empty

@@ -58,8 +58,13 @@ def test_two_runs_write_the_same_bytes(graft: Graft, rows: Path, tmp_path: Path)
     assert (tmp_path / "third" / "adapter" / weights).read_bytes() != (one / weights).read_bytes()
 
 
-def test_resume_gives_the_bits_of_the_run_that_was_not_broken_off(graft: Graft, rows: Path, tmp_path: Path) -> None:
-    options = ("--data", rows, *QUICK, "--set", "checkpoint.every=4")
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adamw_8bit", marks=pytest.mark.slow)])
+def test_resume_gives_the_bits_of_the_run_that_was_not_broken_off(
+    optimizer: str, graft: Graft, rows: Path, tmp_path: Path
+) -> None:
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    options = ("--data", rows, *QUICK, "--set", "checkpoint.every=4", "--set", f"train.optimizer={optimizer}")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert graft("train", "--out", whole, *options).code == 0
     shutil.copytree(whole, broken)

@@ -122,6 +122,8 @@ class _FrozenLinear(torch.autograd.Function):
 
 def _through(made: Tensor, inputs: Sequence[Tensor], grad: Tensor | None) -> list[Tensor | None]:
     """The gradients of the inputs from that of what was made of them."""
+    if made is inputs[0]:
+        return [grad]
     wanted = [states for states in inputs if states.requires_grad]
     grads = iter(torch.autograd.grad(made, wanted, grad) if wanted else ())
     return [next(grads) if states.requires_grad else None for states in inputs]

@@ -25,8 +25,16 @@ from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
 from graft.model import Base
 from graft.records import TokenSequence
-from graft.runtime import say_on_stderr, seed_everything
-from graft.training import Batches, Subscriber, Training, build_optimizer, compile_norms, learning_rate
+from graft.runtime import pick_device, say_on_stderr, seed_everything
+from graft.training import (
+    Batches,
+    Subscriber,
+    Training,
+    build_optimizer,
+    check_optimizer,
+    compile_norms,
+    learning_rate,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ def train(
         GraftError: settings, data or model do not do; nothing is written then.
     """
     began = time.perf_counter()
+    check_optimizer(config.train.optimizer, pick_device())
     check_out(config, out, resume=resume)
     samples, template = _read_samples(config)
     for note in samples.notes:
@@ -118,6 +127,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     Args:
         out: the run's folder, where it is known; refused as `train` would.
     """
+    check_optimizer(config.train.optimizer, pick_device())
     if out is not None:
         check_out(config, out, resume=False)
     samples, _ = _read_samples(config)
@@ -206,7 +216,7 @@ def assemble(
         slot=slot,
         batches=batches,
         optimizer=build_optimizer(list(bank.adapters[slot].named_parameters()), settings),
-        rate=lambda step: learning_rate(step, batches.total_steps, settings),
+        rate=lambda step: learning_rate(step, batches.total_steps, settings, steps_per_epoch=batches.steps_per_epoch),
         max_tokens=settings.max_tokens,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from graft.adapters import Bank
 from graft.errors import RunError
@@ -28,6 +28,7 @@ class Training:
 
     Args:
         slot: of the adapter in the bank.
+        optimizer: each of its groups has an `lr_factor`.
         rate: learning rate of each step, from 1.
         max_tokens: stream tokens per forest; a longer sample is an error at once.
         max_grad_norm: gradients are scaled down to it; 0 leaves them.
@@ -43,7 +44,7 @@ class Training:
     bank: Bank
     slot: int
     batches: Batches
-    optimizer: AdamW
+    optimizer: Optimizer
     rate: Callable[[int], float]
     max_tokens: int
     max_grad_norm: float
@@ -96,7 +97,7 @@ class Training:
         self._check_finite(step, loss, norm, batch)
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_factor"]
         self.optimizer.step()
         return Stepped(
             step=step,
