@@ -206,6 +206,8 @@ def test_where_no_setting_is_alike_all_are_listed() -> None:
         ("method", None),
         ("method", "nonsense"),
         ("model.dtype", "int3"),
+        ("model.quantize", "nf5"),
+        ("model.cache_dequantized", True),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_by_its_setting(name: str, value: object) -> None:

@@ -30,6 +30,8 @@ BENCH_ROWS, BENCH_ROUNDS = 64, 2
 """Of `graft bench`: 8 steps of 8 rows in each of two turns tell a contender that is twice as fast from noise."""
 
 DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
+QuantizeName = Literal["none", "int8", "nf4", "fp4"]
+CacheName = Literal["auto", "always", "never"]
 
 
 def _known_methods(names: str) -> str:
@@ -48,6 +50,14 @@ class ModelConfig(Section):
     dtype: DtypeName = "auto"
     """Of the base's weights. auto: float32 on a CPU up to 1e9 parameters (exact, and no slower there), else as stored.
     The adapter is always float32."""
+    quantize: QuantizeName = "none"
+    """How the base's linear layers are stored, its head apart: int8, a byte a weight; nf4 or fp4, half a byte. none: as
+    model.dtype says, which loses nothing. nf4 fits weights better than fp4 does; see docs/precisions.md."""
+    double_quant: bool = True
+    """Of nf4 and fp4, which alone read it: their blocks' scales are quantised too, for 4.13 bits a weight, not 4.5."""
+    cache_dequantized: CacheName = "auto"
+    """Of a quantised base: keep the weights as model.dtype has them as well. The same answers, sooner, for the memory
+    that quantising saved. auto: where they take at most a quarter of what is free."""
 
 
 class DataConfig(Section):

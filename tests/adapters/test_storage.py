@@ -144,6 +144,19 @@ def test_we_load_what_peft_writes(name: str, tmp_path: Path) -> None:
     assert read_provenance(tmp_path) is None
 
 
+def test_a_graft_json_of_before_bases_were_quantised_is_of_an_unquantised_one(
+    saved: Callable[..., tuple[Path, Bank, int]],
+) -> None:
+    folder, _, _ = saved(lora__r=2)
+    file = folder / "graft.json"
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in said.items() if "quant" not in name}))
+    assert len(json.loads(file.read_text())) == len(said) - 2
+    provenance = read_provenance(folder)
+    assert provenance is not None
+    assert provenance.base_quantize == "none"
+
+
 def refused(folder: Path, bank: Bank, **options: str) -> str:
     before = {name: tensor.clone() for name, tensor in bank.model.state_dict().items()}
     with pytest.raises(AdapterError) as caught:

@@ -150,6 +150,47 @@ def test_a_base_in_half_precision_trains_merges_and_answers(
     assert losses["merged"] == pytest.approx(losses["adapter"], rel=0.02)
 
 
+def test_a_quantised_base_trains_and_is_the_same_one_in_every_later_verb(
+    graft: Graft, rows: Path, tmp_path: Path
+) -> None:
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    quantised = ("--set", "model.quantize=nf4", "--set", "model.double_quant=false")
+    settings = (*quantised, *QUICK, "--set", "train.max_steps=4", "--set", "data.held_out=4")
+    ran = graft("train", "--data", rows, "--out", run, *settings, "--json")
+    assert ran.code == 0, ran.err
+    said = json.loads((run / "adapter" / "graft.json").read_text())
+    assert (said["base_quantize"], said["base_double_quant"]) == ("nf4", False)
+
+    proof = graft("merge", "--adapter", run, "--out", merged, "--json")
+    assert proof.code == 0, proof.err
+    assert proof.json["proof"]["difference"] <= 1e-4, "merged into the weights that it was trained on"
+    figures = graft("eval", "--adapter", run, "--merged", merged, "--json", "--max-new-tokens", 2).json["candidates"]
+    assert figures["adapter"]["loss"] == pytest.approx(ran.json["last_eval_loss"], rel=1e-6)
+    assert figures["base"]["loss"] == pytest.approx(ran.json["first_eval_loss"], rel=1e-6)
+    assert figures["merged"]["loss"] == pytest.approx(figures["adapter"]["loss"], rel=1e-4)
+    plain = ("--set", "model.quantize=none", "--json", "--max-new-tokens", 2)
+    other = graft("eval", "--adapter", run, *plain).json["candidates"]
+    assert other["base"]["loss"] != pytest.approx(figures["base"]["loss"], rel=1e-4), "unless told otherwise"
+    assert AutoModelForCausalLM.from_pretrained(merged).dtype == torch.float32
+    eight = ("--set", "model.quantize=int8", "--json", "--max-new-tokens", 2)
+    smaller = graft("eval", "--merged", merged, "--no-base", *eight).json["candidates"]["merged"]["loss"]
+    assert 0 < abs(smaller - figures["merged"]["loss"]) < 0.1, "the merged model is quantised where that is asked for"
+
+
+def test_kept_weights_change_no_bit_of_a_run(graft: Graft, rows: Path, tmp_path: Path) -> None:
+    losses = []
+    for cache in ("always", "never"):
+        settings = ("--set", "model.quantize=int8", "--set", f"model.cache_dequantized={cache}")
+        ran = graft("train", "--data", rows, "--out", tmp_path / cache, *settings, *QUICK, "--set", "train.max_steps=3")
+        assert ran.code == 0, ran.err
+        losses.append([line["loss"] for line in read_metrics(tmp_path / cache / "metrics.jsonl")])
+    assert losses[0] == losses[1]
+    weights = [
+        (tmp_path / cache / "adapter" / "adapter_model.safetensors").read_bytes() for cache in ("always", "never")
+    ]
+    assert weights[0] == weights[1]
+
+
 def test_eval_gives_the_candidates_that_were_asked_for(
     graft: Graft, run_folder: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from graft.adapters.contract import WHOLE_MODEL, Adapter, AttentionGraft, Graft
 from graft.adapters.gated import keep_gate_and_up
 from graft.adapters.grafted import GraftedAttention, GraftedEmbedding, GraftedModule
-from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings
+from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, merged_module
 from graft.adapters.switch import Switch
 from graft.adapters.targets import attention_layers, linear_layers, weighted_modules
 from graft.errors import AdapterError
@@ -76,7 +76,7 @@ class Bank:
     def merge(self, slot: int) -> PreTrainedModel:
         """Fold the adapter of `slot` into the base's weights and take every graft off; the bank is empty after it.
 
-        The sum is made in float32 and stored in the base's dtype.
+        The sum is made in float32 and stored in the base's dtype. Quantised layers become plain ones.
 
         Raises:
             AdapterError: the adapter cannot be merged; nothing is changed then.
@@ -92,9 +92,7 @@ class Bank:
             del module.forward
         for name, module in list(self.model.named_modules()):
             if isinstance(module, GraftedLinear | GraftedModule):
-                for tensor, value in merged.get(name, {}).items():
-                    module.base.get_parameter(tensor).data.copy_(value)
-                self._put(name, module.base)
+                self._put(name, merged_module(module.base, merged.get(name, {})))
             elif isinstance(getattr(module, "grafted", None), GraftedAttention):
                 del module.grafted
         self.adapters.clear()

@@ -31,9 +31,9 @@ class DoraGraft(LoraGraft):
     @torch.no_grad()
     def _norms(self, base: nn.Linear) -> Tensor:
         """|W + scaling * B A| of each row (out,), without the sum: |w|^2 + 2 s b (A w) + s^2 b (A A^T) b."""
-        dtype = torch.promote_types(base.weight.dtype, torch.float32)
-        lora_A, lora_B = (factor.to(base.weight.device, dtype) for factor in self.factors())
-        weight = base.weight.to(dtype)
+        weight = base.weight  # once: a quantised base makes it anew each time
+        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        lora_A, lora_B = (factor.to(weight.device, weight.dtype) for factor in self.factors())
         squares = self._base_squares
         if squares is None or squares.device != weight.device:
             squares = self._base_squares = weight.square().sum(dim=1)

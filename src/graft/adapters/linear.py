@@ -1,6 +1,6 @@
 """Frozen linear layers with the grafts of several slots."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,18 @@ class GraftedLinear(nn.Module):
     def forward(self, *inputs: Tensor, made: Callable[..., Tensor] = itself) -> Tensor:
         """The output for `made(*inputs)`, of which the backward pass keeps the inputs alone."""
         return self.siblings.output_of(self, inputs, made)
+
+
+def merged_module(base: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """`base` with these tensors, in its own type. A linear layer whose weight is no parameter is quantised and cannot
+    hold another: a plain one takes its place, and its dequantised weight."""
+    if isinstance(base, nn.Linear) and not isinstance(weight := base.weight, nn.Parameter):
+        plain = nn.Linear(base.in_features, base.out_features, bias=False, device="meta")
+        plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), base.bias
+        base = plain
+    for name, value in tensors.items():
+        base.get_parameter(name).data.copy_(value)
+    return base
 
 
 class Siblings:

@@ -100,10 +100,9 @@ class _FrozenLinear(torch.autograd.Function):
         states = made.detach()
         grad_states = None
         if any(wanted):
-            weights = [base.weight.to(grads[0].dtype) for base in ctx.bases]
-            grad_states = grads[0] @ weights[0]
-            for grad, weight in zip(grads[1:], weights[1:], strict=True):
-                grad_states.addmm_(grad, weight)
+            grad_states = grads[0] @ ctx.bases[0].weight.to(grads[0].dtype)
+            for grad, base in zip(grads[1:], ctx.bases[1:], strict=True):  # one widened weight at a time
+                grad_states.addmm_(grad, base.weight.to(grad.dtype))
         grad_factors: list[Tensor] = []
         for part in ctx.parts:
             narrowed = next(saved)

@@ -34,6 +34,8 @@ class Provenance:
         base_fingerprint: hash of the base's content.
         template: the template file's content, used wherever the adapter is.
         data: which rows it was trained on: path and SHA-256 of the file, and the settings that split it.
+        base_quantize, base_double_quant: how the base's linear layers were stored, as `model.quantize` and
+            `model.double_quant` name it. A `graft.json` of before there was a choice does not say.
     """
 
     base_path: str
@@ -41,6 +43,8 @@ class Provenance:
     base_fingerprint: str
     template: dict[str, Any]
     data: dict[str, Any]
+    base_quantize: str = "none"
+    base_double_quant: bool = True
 
 
 def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> None:

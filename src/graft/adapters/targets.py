@@ -59,11 +59,14 @@ def weighted_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every module with weights of its own, wrapped or not, by name."""
     wrapped = {name: plain(module) for name, module in _base_modules(model) if _is_wrapped(module)}
     bare = {
-        name: module
-        for name, module in _base_modules(model)
-        if dict(module.named_parameters(recurse=False)) and not _inside(name, wrapped)
+        name: module for name, module in _base_modules(model) if _has_weights(module) and not _inside(name, wrapped)
     }
     return {**wrapped, **bare}
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """A quantised linear layer has no parameters."""
+    return isinstance(module, nn.Linear) or bool(dict(module.named_parameters(recurse=False)))
 
 
 def head_size(model: PreTrainedModel) -> int:

@@ -53,7 +53,14 @@ def model_folder(path: str) -> str:
 
 def open_base(settings: ModelConfig) -> Base:
     """The base, attending over forests."""
-    base = load_base(model_folder(settings.path), dtype=settings.dtype, device=pick_device())
+    base = load_base(
+        model_folder(settings.path),
+        dtype=settings.dtype,
+        quantize=settings.quantize,
+        double_quant=settings.double_quant,
+        cache_dequantized=settings.cache_dequantized,
+        device=pick_device(),
+    )
     attach(base.model)
     return base
 
@@ -82,6 +89,19 @@ def data_record(settings: DataConfig) -> dict[str, Any]:
     """Which rows a run trains on: enough to tell them from those that it holds out, wherever its adapter goes."""
     split_by = settings.model_dump(include={"format", "held_out", "seed", "cutoff"})
     return {"path": settings.path, "sha256": sha256(Path(settings.path).expanduser()), **split_by}
+
+
+def provenance_of(model: ModelConfig, base: Base, template: Template, data: dict[str, Any]) -> Provenance:
+    """What an adapter on `base`, loaded with `model`, needs to be used as it was trained."""
+    return Provenance(
+        base_path=model.path,
+        base_dtype=model.dtype,
+        base_quantize=model.quantize,
+        base_double_quant=model.double_quant,
+        base_fingerprint=base.fingerprint,
+        template=template.content(),
+        data=data,
+    )
 
 
 def refuse_unread(settings: Mapping[str, Any], *, verb: str, reads: Sequence[str]) -> None:
@@ -171,7 +191,7 @@ def open_answerer(model: ModelConfig, adapter: Path | None = None, *, template: 
     if template is not None or provenance is None:
         words = load_template(template or Config().data.template)
         data = provenance.data if provenance else {}
-        provenance = Provenance(model.path, model.dtype, base.fingerprint, words.content(), data)
+        provenance = provenance_of(model, base, words, data)
     return Answerer(base, bank, slot, template_of(provenance.template, "stored with the adapter"), provenance)
 
 
@@ -195,5 +215,12 @@ def base_of(adapter: Path, settings: Mapping[str, Any]) -> ModelConfig:
     provenance = read_provenance(adapter)
     if provenance is None and "model.path" not in settings:
         raise AdapterError(f"{adapter} does not say on which base it was trained", fix="give the base with --model")
-    named = {"model.path": provenance.base_path, "model.dtype": provenance.base_dtype} if provenance else {}
+    named: dict[str, Any] = {}
+    if provenance:
+        named = {
+            "model.path": provenance.base_path,
+            "model.dtype": provenance.base_dtype,
+            "model.quantize": provenance.base_quantize,
+            "model.double_quant": provenance.base_double_quant,
+        }
     return build_config(named, settings).model

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import Adapter, Bank, Provenance, create_adapter
+from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import (
     Samples,
     check_positions,
@@ -14,6 +14,7 @@ from graft.commands.assembly import (
     encode_samples,
     open_base,
     open_tokenizer,
+    provenance_of,
     split_conversations,
 )
 from graft.commands.run import Run, Say, check_out
@@ -97,9 +98,7 @@ def train(
     bank = Bank(base.model)
     slot = bank.add(_fresh_adapter(config, base))
     check_positions(base, samples)
-    provenance = Provenance(
-        config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
-    )
+    provenance = provenance_of(config.model, base, template, data_record(config.data))
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
     training = assemble(
         config,
