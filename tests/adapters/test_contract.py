@@ -11,7 +11,8 @@ from graft.adapters import METHODS, Adapter, Bank, Provenance, create_adapter, l
 from graft.config import Config, LoraConfig, build_config
 from graft.errors import AdapterError, GraftError
 from graft.forest import backward_edge_loss, forest_hidden_states, head_of, heads_of, plant
-from graft.records import Route
+from graft.infer import Engine, Request
+from graft.records import Route, TokenSequence
 from graft.sections import METHOD_NAMES
 from tests.families import FAMILIES, VOCABULARY, build, samples
 
@@ -334,16 +335,6 @@ def test_all_linear_means_every_linear_layer_but_the_head(family: str) -> None:
     assert len(adapter.grafts) == len(kinds) * 3
 
 
-def test_parameters_of_the_llama_7b_shape_are_the_published_ones() -> None:
-    """alpaca-lora: r8 on q and v is 4,194,304 parameters, 0.06% of the model."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    with torch.device("meta"):
-        model = LlamaForCausalLM(LlamaConfig())
-    adapter = METHODS["lora"].create(model, LoraConfig(r=8, target_modules=["q_proj", "v_proj"]), seed=0)
-    assert adapter.trained_parameters == 4_194_304
-
-
 def test_half_a_tie_is_not_merged() -> None:
     bank = Bank(build("llama-tied-biased"))
     adapter = create_adapter(bank.model, build_config({"lora.modules_to_save": ["embed_tokens"]}), encode=list)
@@ -351,3 +342,55 @@ def test_half_a_tie_is_not_merged() -> None:
         torch.nn.init.normal_(parameter, std=0.1)
     with pytest.raises(AdapterError, match="are one weight in the base"):
         bank.merge(bank.add(adapter))
+
+
+@pytest.mark.parametrize("family", ["llama-gqa", "gemma2"])
+@pytest.mark.parametrize("option", [*PLAIN, "lora+prefix", "lora+llama_adapter", "lora-whole-modules"])
+def test_generation_is_what_the_forward_pass_says_token_by_token(option: str, family: str) -> None:
+    bank = Bank(build(family, dtype=torch.float32))
+    slot = bank.add(grown(option, bank.model))
+    prompts = [(1, 2, 3, 4), (1, 2, 3, 9, 8, 7, 6), (5,)]
+    answers = Engine(bank, stop_ids=[]).complete([Request(p, s, 6) for p in prompts for s in (slot, None)])
+    for (prompt, chosen), answer in zip(((p, s) for p in prompts for s in (slot, None)), answers, strict=True):
+        ids = list(prompt)
+        for token in answer:
+            sample = bank.prompted(TokenSequence(tuple(ids), (False,) * len(ids), adapter_slot=chosen))
+            forest = plant([sample])
+            with torch.no_grad(), bank.routed(forest.routes()):
+                hidden = forest_hidden_states(bank.model, forest)
+            assert int(head_of(bank.model, chosen)(hidden[-1:]).argmax()) == token
+            ids.append(token)
+
+
+def _llama_7b() -> PreTrainedModel:
+    from transformers import LlamaConfig as Shape
+    from transformers import LlamaForCausalLM
+
+    with torch.device("meta"):
+        return LlamaForCausalLM(Shape())
+
+
+@pytest.mark.parametrize(
+    ("settings", "published"),
+    [
+        ({"lora.r": 8, "lora.target_modules": ["q_proj", "v_proj"]}, 4_194_304),  # alpaca-lora: 4.19M, 0.06%
+        ({"method": "llama_adapter"}, 1_229_760),  # LLaMA-Adapter: 1.2M; 30 layers of 10 x 4096, and 32 gates each
+        ({"method": "llama_adapter_v2"}, 4_279_744),  # Lit-LLaMA: about 4.3M, scale and bias of the head among them
+        ({"method": "full"}, 6_738_415_616),
+    ],
+)
+def test_parameters_of_the_llama_7b_shape_are_the_published_ones(settings: dict[str, object], published: int) -> None:
+    assert create_adapter(_llama_7b(), build_config(settings), encode=list).trained_parameters == published
+
+
+def test_parameters_of_the_chatglm3_6b_shape_are_the_published_ones() -> None:
+    """r8 on query_key_value: 1,949,696. Phi-3 fuses queries, keys and values as ChatGLM3 does."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    with torch.device("meta"):
+        shape = Phi3Config(
+            hidden_size=4096, num_hidden_layers=28, num_attention_heads=32, num_key_value_heads=2, pad_token_id=0
+        )
+        model = Phi3ForCausalLM(shape)
+    config = build_config({"lora.r": 8, "lora.target_modules": ["qkv_proj"]})
+    assert create_adapter(model, config, encode=list).trained_parameters == 1_949_696

@@ -47,6 +47,48 @@ def test_train_leaves_a_whole_run(graft: Graft, rows: Path, tmp_path: Path) -> N
     assert "s left" in ran.err
 
 
+@pytest.mark.parametrize("method", ["prefix", "full", "lora+llama_adapter"])
+def test_every_method_goes_the_whole_way(method: str, graft: Graft, rows: Path, tmp_path: Path) -> None:
+    """Trained, broken off and gone on with to the same bits, measured, asked; merged where it can be."""
+    options = ("--data", rows, *QUICK, "--method", method, "--set", "checkpoint.every=4")
+    whole, broken, merged = (tmp_path / name for name in ("whole", "broken", "merged"))
+    assert graft("train", "--out", whole, *options).code == 0
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / "adapter")
+    shutil.rmtree(broken / "checkpoints" / "step-000012")
+    ran = graft("train", "--out", broken, *options, "--resume", "--json")
+    assert ran.code == 0, ran.err
+    files = sorted(path.relative_to(whole) for path in (whole / "adapter").rglob("*.safetensors"))
+    assert [str(file) for file in files] == [
+        f"adapter/{part}adapter_model.safetensors" for part in (["llama_adapter/", "lora/"] if "+" in method else [""])
+    ]
+    for file in files:
+        assert (whole / file).read_bytes() == (broken / file).read_bytes()
+    ran = graft("eval", "--adapter", whole, "--out", tmp_path / "report.html", "--max-new-tokens", 4, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["candidates"]["adapter"]["loss"] < ran.json["candidates"]["base"]["loss"]
+    assert graft("chat", "--adapter", whole, "--prompt", "Say hello.", "--max-new-tokens", 4).code == 0
+    ran = graft("merge", "--adapter", whole, "--out", merged, "--json")
+    if method == "full":
+        assert ran.json["proof"]["holds"], ran.err
+    else:
+        assert (ran.code, merged.exists()) == (2, False)
+        assert "cannot be merged" in ran.err
+
+
+def test_adapters_are_merged_with_weights(graft: Graft, rows: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("other", 2)):
+        more = ("--set", f"train.seed={seed}")
+        assert graft("train", "--data", rows, "--out", tmp_path / name, *QUICK, *more).code == 0
+    both = ("--adapter", tmp_path / "one", "--adapter", tmp_path / "other", "--out", tmp_path / "merged")
+    ran = graft("merge", *both)
+    assert ran.code == 2
+    assert "2 adapters and 0 weights" in ran.err
+    ran = graft("merge", *both, "--weight", 0.7, "--weight", 0.3, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["proof"]["holds"]
+
+
 def test_two_runs_write_the_same_bytes(graft: Graft, rows: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         assert graft("train", "--data", rows, "--out", tmp_path / name, *QUICK).code == 0

@@ -5,6 +5,7 @@ Here the layer computes with the sum as it will be after quantising, and the gra
 through (Bengio et al. 2013, arXiv 1308.3432), as if it were not there.
 """
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 from graft.adapters.lora_graft import LoraGraft
 from graft.adapters.low_rank import LowRank
 from graft.errors import AdapterError
+
+
+def check_grid(layers: Mapping[str, nn.Module]) -> None:
+    """Raise an AdapterError if one of `layers` has no grid to train against."""
+    if plain := [name for name, layer in layers.items() if not hasattr(layer, "requantized")]:
+        what = f"lora.quantization_aware: {plain[0]} is not quantised"
+        raise AdapterError(what, fix="set model.quantize, or leave it off")
 
 
 class GridLoraGraft(LoraGraft):
@@ -38,10 +46,6 @@ class GridLoraGraft(LoraGraft):
         return {"weight": self._on_grid(base).detach().float()}
 
     def _on_grid(self, base: nn.Module) -> Tensor:
-        if not hasattr(base, "requantized"):
-            raise AdapterError(
-                "lora.quantization_aware: the base is not quantised", fix="set model.quantize, or leave it off"
-            )
         lora_A, lora_B = self.factors()
         weight = cast(Tensor, base.weight).float() + self.scaling * (lora_B @ lora_A)
         rounded: Tensor = cast(Any, base).requantized(weight.detach())

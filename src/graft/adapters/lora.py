@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from graft.adapters.beginnings import beginning
 from graft.adapters.contract import Adapter, Encode, Graft
 from graft.adapters.dora import DoraGraft
-from graft.adapters.grid import GridLoraGraft
+from graft.adapters.grid import GridLoraGraft, check_grid
 from graft.adapters.lora_graft import LoraGraft
 from graft.adapters.own import BiasGraft, own_copy, own_grafts
 from graft.adapters.peft_lora import lora_peft_config, lora_settings_of
@@ -35,7 +35,7 @@ class Lora:
     ) -> Adapter:
         whole = named_modules(model, settings.modules_to_save, setting="lora.modules_to_save")
         targets = target_layers(model, settings.target_modules)
-        _check_apart(targets, whole, settings)
+        _check_together(targets, whole, settings)
         biases = {} if settings.bias == "none" else biased_layers(model)
         grafts: dict[str, Graft] = {}
         for name, layer in targets.items():
@@ -63,7 +63,8 @@ class Lora:
         return lora_settings_of(peft_config)
 
 
-def _check_apart(targets: Mapping[str, nn.Linear], whole: Mapping[str, nn.Module], settings: LoraConfig) -> None:
+def _check_together(targets: Mapping[str, nn.Linear], whole: Mapping[str, nn.Module], settings: LoraConfig) -> None:
+    """Raise an AdapterError if the settings do not go together."""
     both = sorted(targets.keys() & whole.keys())
     if both:
         raise AdapterError(
@@ -71,6 +72,12 @@ def _check_apart(targets: Mapping[str, nn.Linear], whole: Mapping[str, nn.Module
         )
     if settings.use_dora and settings.init == "pissa":
         raise AdapterError("lora.use_dora and lora.init pissa do not go together", fix="set one of them")
+    if settings.quantization_aware:
+        check_grid(targets)
+        others = {"use_dora": settings.use_dora, "lora_dropout": settings.lora_dropout, "bias": settings.bias != "none"}
+        if asked := [name for name, value in others.items() if value]:
+            what = f"lora.quantization_aware and lora.{asked[0]} do not go together"
+            raise AdapterError(what, fix=f"leave lora.{asked[0]} at its default")
 
 
 def _check_rank(name: str, layer: nn.Linear, r: int) -> None:
