@@ -1,7 +1,7 @@
 """Linear layers that hold their weights quantised, and give them dequantised to whoever multiplies by them.
 
 Products run in the model's own type, whatever the kind: what quantising saves is memory. So an adapter trains on the
-very weights that it is merged into, and a token's answer does not depend on what stands beside it (decision 0012).
+very weights that it is merged into, and a token's answer does not depend on what stands beside it (decision 0013).
 
 in, out = features of a layer.
 """
