@@ -124,9 +124,9 @@ def _through(made: Tensor, inputs: Sequence[Tensor], grad: Tensor | None) -> lis
     """The gradients of the inputs from that of what was made of them."""
     if made is inputs[0]:
         return [grad]
-    wanted = [states for states in inputs if states.requires_grad]
-    grads = iter(torch.autograd.grad(made, wanted, grad) if wanted else ())
-    return [next(grads) if states.requires_grad else None for states in inputs]
+    if grad is not None:
+        made.backward(grad)
+    return [states.grad for states in inputs]
 
 
 def _linear(states: Tensor, base: nn.Linear) -> Tensor:
