@@ -50,6 +50,8 @@ class LoraConfig(Section):
     init: Literal["zero", "pissa", "orthogonal"] = "zero"
     """How A and B begin. zero: B is 0; pissa: the base's largest singular vectors (arXiv 2404.02948); orthogonal: both
     filled, with a product of 0. Each begins as the base."""
+    quantization_aware: bool = False
+    """Train against the grid of a quantised base: merging and quantising again then changes nothing. Slower."""
     rank_pattern: dict[str, Annotated[Whole, Field(gt=0)]] = {}
     """Ranks of single layers, by an end of the name (a regular expression, as in PEFT): {"v_proj": 32}."""
     alpha_pattern: dict[str, Annotated[Number, Field(gt=0)]] = {}

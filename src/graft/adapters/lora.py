@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from graft.adapters.beginnings import beginning
 from graft.adapters.contract import Adapter, Encode, Graft
 from graft.adapters.dora import DoraGraft
+from graft.adapters.grid import GridLoraGraft
 from graft.adapters.lora_graft import LoraGraft
 from graft.adapters.own import BiasGraft, own_copy, own_grafts
 from graft.adapters.peft_lora import lora_peft_config, lora_settings_of
@@ -42,7 +43,8 @@ class Lora:
             alpha = _of_pattern(settings.alpha_pattern, name, settings.lora_alpha)
             _check_rank(name, layer, r)
             scaling = alpha / (math.sqrt(r) if settings.use_rslora else r)
-            graft = LoraGraft(
+            kind = GridLoraGraft if settings.quantization_aware else LoraGraft
+            graft = kind(
                 beginning(settings.init, layer, r, seed=seed, name=name, scaling=scaling),
                 scaling=scaling,
                 dropout=settings.lora_dropout,

@@ -52,6 +52,10 @@ class QuantizedLinear(nn.Linear, ABC):
         self.kept = self._dequantized()
 
     @abstractmethod
+    def requantized(self, weight: Tensor) -> Tensor:
+        """Another weight (out, in) as it would be after quantising it like this one."""
+
+    @abstractmethod
     def _dequantized(self) -> Tensor: ...
 
 
@@ -70,6 +74,9 @@ class Int8Linear(QuantizedLinear):
         largest = weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)  # a row of zeros has codes of 0
         self.register_buffer("codes", (weight * (127 / largest)).round_().to(torch.int8))
         self.register_buffer("scales", largest / 127)
+
+    def requantized(self, weight: Tensor) -> Tensor:
+        return Int8Linear(_holding(weight, self.dtype)).weight
 
     def _dequantized(self) -> Tensor:
         return (self.codes * self.scales).to(self.dtype)
@@ -100,6 +107,9 @@ class FourBitLinear(QuantizedLinear):
         self.register_buffer("scales_table", state.state2.code if double else None)
         self.register_buffer("scales_scales", state.state2.absmax if double else None)
 
+    def requantized(self, weight: Tensor) -> Tensor:
+        return FourBitLinear(_holding(weight, self.dtype), self.kind, double=self.mean is not None).weight
+
     def _dequantized(self) -> Tensor:
         bnb, of_scales = _bitsandbytes(), None
         if self.mean is not None:
@@ -117,6 +127,12 @@ class FourBitLinear(QuantizedLinear):
         )
         weight: Tensor = bnb.dequantize_4bit(self.codes, state)
         return weight.to(self.dtype)
+
+
+def _holding(weight: Tensor, dtype: torch.dtype) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
+    return linear
 
 
 def check_quantize(kind: QuantizeName) -> None:
