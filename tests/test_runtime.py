@@ -6,7 +6,7 @@ import psutil
 import pytest
 import torch
 
-from graft.runtime import PeakMemory, derived_seed, environment, free_memory, seed_everything
+from graft.runtime import PeakMemory, derived_seed, environment, free_memory, give_memory_back, seed_everything
 
 MIB = 1 << 20
 
@@ -45,6 +45,18 @@ def test_peak_memory_counts_what_was_in_use_since_it_was_made_and_is_free_again(
     del block
     assert 80 * MIB <= memory.bytes() - before <= 160 * MIB
     assert PeakMemory(cpu).bytes() <= before + 48 * MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is asked")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    process = psutil.Process()
+    pieces = [torch.ones(MIB // 4) for _ in range(200)]
+    last = pieces[-1]  # what lies above the others in the heap holds them there
+    held = process.memory_info().rss
+    pieces.clear()
+    give_memory_back()
+    assert last.sum() == MIB // 4
+    assert process.memory_info().rss <= held - 150 * MIB
 
 
 def group(folder: Path, **files: object) -> None:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from graft.config import CacheName, QuantizeName
 from graft.errors import ConfigError, ModelError
-from graft.runtime import free_memory
+from graft.runtime import free_memory, give_memory_back
 
 BLOCK = 64
 """Weights of 4 bits that share a scale: QLoRA's (Dettmers et al. 2023, arXiv 2305.14314, section 3)."""
@@ -159,6 +159,7 @@ def quantise(
         parent, _, leaf = name.rpartition(".")
         layer = _quantised(name, model.get_submodule(name).to(device), kind, double=double)
         setattr(model.get_submodule(parent), leaf, layer)
+    give_memory_back()
     layers = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
     needed = sum(layer.in_features * layer.out_features * layer.dtype.itemsize for layer in layers)
     if cache == "always" or (cache == "auto" and needed <= CACHE_SHARE * free_memory(device)):
