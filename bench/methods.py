@@ -31,9 +31,14 @@ RUNS: dict[str, dict[str, Any]] = {
     "DoRA r16": {"lora.use_dora": True},
     "LoRA r16, PiSSA": {"lora.init": "pissa"},
     "full": {"method": "full", "train.learning_rate": 1e-3},
-    "LLaMA-Adapter v1": {"method": "llama_adapter", "train.learning_rate": 1e-2},
+    "LLaMA-Adapter v1": {
+        "method": "llama_adapter",
+        "adaption.adapter_layers": 4,
+        "adaption.adapter_len": 32,
+        "train.learning_rate": 3e-2,
+    },
     "LLaMA-Adapter v2": {"method": "llama_adapter_v2", "train.learning_rate": 1e-2},
-    "prefix": {"method": "prefix", "train.learning_rate": 3e-2},
+    "prefix": {"method": "prefix", "prefix.num_virtual_tokens": 32, "train.learning_rate": 3e-2},
     "prompt": {"method": "prompt", "train.learning_rate": 3e-2},
     "IA3": {"method": "ia3", "train.learning_rate": 3e-2},
     "BitFit": {"method": "bitfit", "train.learning_rate": 1e-2},
@@ -44,7 +49,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "QLoRA r16, NF4 base": {"model.quantize": "nf4"},
 }
 RANKS = (1, 2, 4, 8, 16, 32, 64)
-RUNS |= {f"rank {r}": {"lora.r": r, "lora.lora_alpha": 2 * r} for r in RANKS}
+RUNS |= {f"rank {r}": {"lora.r": r, "lora.lora_alpha": 2 * r} for r in RANKS}  # 2 r, as the field's custom is
 NEW_TOKENS = 64  # as the demo
 
 
