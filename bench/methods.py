@@ -2,7 +2,8 @@
 
     python bench/methods.py OUT [--only NAME,...]        table.md, ranks.svg and figures.json in OUT
 
-Each run is a process of its own, so that peak memory is its own. A run that is in OUT already is not made again.
+Each run is a process of its own, so that peak memory is its own. Seconds are the processor's, of training, so that what
+else the machine does counts little. A run that is in OUT already is not made again.
 """
 
 import argparse
@@ -61,9 +62,9 @@ def run(name: str, out: Path) -> dict[str, Any]:
     """One run's figures."""
     config = config_of(name)
     trained = outlook(config).trained_parameters
-    memory, began = PeakMemory(open_answerer(config.model).base.model.device), time.perf_counter()
+    memory, began = PeakMemory(open_answerer(config.model).base.model.device), time.process_time()
     train(config, out / name)
-    seconds, peak = time.perf_counter() - began, memory.bytes()
+    seconds, peak = time.process_time() - began, memory.bytes()
     exam = Examination(read_conversations(read_rows(str(demo_held_out_path()))), config, NEW_TOKENS)
     answerer = open_answerer(config.model, out / name / "adapter")
     exam.ask("base", answerer, None)
@@ -93,7 +94,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
         ]
         for name, of in figures.items()
     ]
-    head = ["method", "trained parameters", "seconds", "peak MiB", "held-out loss", "exact match", "settings"]
+    head = ["method", "trained parameters", "processor seconds", "peak MiB", "held-out loss", "exact match", "settings"]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ["---"] * len(head), *rows))
 
 
