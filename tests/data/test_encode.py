@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from typing import get_args
 
 import pytest
@@ -9,32 +8,15 @@ from graft.data import encode_all, encode_conversation, encode_prompt, template_
 from graft.data.encode import TooLong
 from graft.errors import DataError
 from graft.records import Conversation, Message, Source
+from tests.data.characters import BOS, EOS, FIRST, OPENING, Characters, ids
 
-BOS, EOS, OPENING = 1, 2, 3
 TEMPLATE = template_of({"prompt_input": "{instruction}|{input}>", "prompt_no_input": "{instruction}>"}, "short")
-
-
-@dataclass
-class Characters:
-    """A token a character, and one before a text that begins a sequence, as SentencePiece's space is."""
-
-    bos_id: int | None = BOS
-    eos_id: int = EOS
-
-    def encode(self, text: str, *, first: bool) -> list[int]:
-        return [OPENING] * first + [ord(character) + 10 for character in text]
-
-
-def ids(text: str) -> list[int]:
-    return [ord(character) + 10 for character in text]
 
 
 def conversation(*texts: str, line: int = 1, trained: bool = True, context: str = "") -> Conversation:
     """Questions and answers by turns."""
     messages = [
-        Message("assistant", text, trained=trained)
-        if number % 2
-        else Message("user", text, trained=False, context=context)
+        Message("assistant", text, trained=trained) if number % 2 else Message("user", text, context=context)
         for number, text in enumerate(texts)
     ]
     return Conversation(tuple(messages), Source("rows.json", line))
@@ -71,19 +53,22 @@ def test_a_model_without_bos_gets_none() -> None:
     assert list(found.ids) == [OPENING, *ids("a>b"), EOS]
 
 
-@given(st.text(min_size=1), st.text(), st.text(), st.sampled_from([BOS, None]))
+WORDS = st.text(min_size=1).filter(str.strip)
+
+
+@given(WORDS, st.text(), WORDS, st.sampled_from([BOS, None]))
 def test_the_model_learns_the_answer_and_its_end_after_the_very_prompt_that_it_will_be_asked_with(
     question: str, context: str, answer: str, bos: int | None
 ) -> None:
     codec = Characters(bos)
     asked = conversation(question, answer, context=context)
     sample = encode_conversation(asked, TEMPLATE, codec)
-    prompt = encode_prompt(asked.messages[0], TEMPLATE, codec)
+    prompt = encode_prompt(asked.messages[:1], TEMPLATE, codec)
     assert list(sample.ids[: len(prompt)]) == prompt
     assert not any(sample.trained[: len(prompt)])
     learned = [id for id, trained in zip(sample.ids, sample.trained, strict=True) if trained]
     assert learned.pop() == EOS
-    assert "".join(chr(id - 10) for id in learned) == answer
+    assert "".join(chr(id - FIRST) for id in learned) == answer
 
 
 # Samples of LENGTH + n tokens: BOS, the opening, "q>", n of the answer, EOS.

@@ -2,13 +2,18 @@ from typing import Any
 
 import pytest
 
-from graft.data import FORMATS, read_conversations
+from graft import data
+from graft.data import FORMATS
 from graft.errors import DataError
 from graft.records import Conversation, Message, Row, Source
 
 
 def rows(*fields: dict[str, Any]) -> list[Row]:
     return [Row(Source("rows.json", line), content) for line, content in enumerate(fields, start=10)]
+
+
+def read_conversations(given: list[Row], name: str = "auto", **options: Any) -> list[Conversation]:
+    return list(data.read_conversations(given, name, **options))
 
 
 GOOD = {"instruction": "Name a fish.", "input": "", "output": "Cod."}
@@ -18,7 +23,7 @@ GOOD = {"instruction": "Name a fish.", "input": "", "output": "Cod."}
 def test_alpaca_rows_become_a_question_and_a_trained_answer(name: str) -> None:
     (found,) = read_conversations(rows({"instruction": "Add.", "input": "1 + 2", "output": "3", "id": 7}), name)
     assert found == Conversation(
-        (Message("user", "Add.", trained=False, context="1 + 2"), Message("assistant", "3", trained=True)),
+        (Message("user", "Add.", context="1 + 2"), Message("assistant", "3", trained=True)),
         Source("rows.json", 10),
     )
 
@@ -26,7 +31,7 @@ def test_alpaca_rows_become_a_question_and_a_trained_answer(name: str) -> None:
 @pytest.mark.parametrize("extra", [{}, {"input": ""}, {"input": None}])
 def test_a_missing_an_empty_and_a_null_input_mean_the_same(extra: dict[str, Any]) -> None:
     (found,) = read_conversations(rows({"instruction": " Hi ", "output": "鱼\n"} | extra))
-    assert found.messages[0] == Message("user", " Hi ", trained=False, context="")
+    assert found.messages[0] == Message("user", " Hi ")
     assert found.messages[1].content == "鱼\n"  # texts are taken as they are
 
 

@@ -10,6 +10,7 @@ from graft.commands.assembly import (
     Answerer,
     adapter_folder,
     base_of,
+    data_paths,
     data_record,
     open_answerer,
     questions_of,
@@ -73,7 +74,7 @@ class Examination:
             answerer.bank,
             slot,
             self.questions,
-            stop_ids=stop_ids(answerer.base),
+            stop_ids=stop_ids(answerer.base, answerer.template),
             decode=tokenizer.decode,
             max_new_tokens=self.max_new_tokens,
             max_tokens=max(self.config.train.max_tokens, self.config.data.cutoff),
@@ -146,7 +147,10 @@ def evaluate(
         title="Evaluation",
         scores={name: figures.as_json() for name, figures in exam.scores.items()},
         examples=exam.examples(),
-        facts={"data": config.data.path, "rows": f"{len(exam.questions)} of {len(exam.conversations)}"},
+        facts={
+            "data": ", ".join(data_paths(config.data)),
+            "rows": f"{len(exam.questions)} of {len(exam.conversations)}",
+        },
     )
     return EvalResult(exam.scores, str(report))
 

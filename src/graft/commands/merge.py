@@ -55,16 +55,17 @@ def merge(adapter: str, out: Path, *, settings: Mapping[str, Any] | None = None)
     if out.exists():
         raise RunError(f"{out} is in use", fix="give another --out")
     answerer = open_answerer(base_of(folder, given), folder)
-    messages = [Message("user", content, trained=False, context=context) for content, context in _PROBES]
-    probes = [encode_prompt(message, answerer.template, answerer.base.tokenizer) for message in messages]
+    messages = [Message("user", content, context=context) for content, context in _PROBES]
+    probes = [encode_prompt([message], answerer.template, answerer.base.tokenizer) for message in messages]
     return merge_answerer(answerer, out, probes)
 
 
 def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]]) -> MergeResult:
     """Merge what is loaded. The answerer's model is the merged, plain one afterwards, and its bank is empty."""
     assert answerer.slot is not None
-    expected = interrogate(answerer.bank, answerer.slot, probes, stop_ids(answerer.base))
-    base = interrogate(answerer.bank, None, probes, stop_ids(answerer.base), led_along=expected.answers)
+    stops = stop_ids(answerer.base, answerer.template)
+    expected = interrogate(answerer.bank, answerer.slot, probes, stops)
+    base = interrogate(answerer.bank, None, probes, stops, led_along=expected.answers)
     merged = answerer.bank.merge(answerer.slot)
     with staged(out) as folder:
         save_base(merged, answerer.base.tokenizer, folder)
@@ -80,4 +81,4 @@ def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]
 def _read_again(folder: Path, expected: Statement, probes: Sequence[Sequence[int]], dtype: Any) -> Statement:
     """What the merged model says when it is read from the disk, as whoever gets it will."""
     merged = open_answerer(ModelConfig(path=str(folder), dtype=dtype))
-    return interrogate(merged.bank, None, probes, stop_ids(merged.base), led_along=expected.answers)
+    return interrogate(merged.bank, None, probes, stop_ids(merged.base, merged.template), led_along=expected.answers)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -62,7 +62,7 @@ class Scored:
 
 def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence], *, max_tokens: int) -> float:
     """Mean loss over the trained tokens of `samples` in nats, answered by the adapter in `slot` or the base (None)."""
-    placed = [TokenSequence(s.ids, s.trained, s.source, slot, s.weight) for s in samples]
+    placed = [replace(sample, adapter_slot=slot) for sample in samples]
     total = weight = 0.0
     with torch.inference_mode():
         for start in range(0, len(placed), _BATCH):

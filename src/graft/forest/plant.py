@@ -146,6 +146,7 @@ def _grow(bed: _Bed, group: list[_Numbered], branch: _Branch) -> _Branch:
             if sample.trained[place]:
                 source = branch.last if place == above else start + place - above - 1
                 edge = (source, sample.ids[place])
-                bed.edges[edge] = bed.edges.get(edge, 0.0) + sample.weight
+                share = sample.shares[place] if sample.shares else 1.0
+                bed.edges[edge] = bed.edges.get(edge, 0.0) + sample.weight * share
     left = [(number, sample) for number, sample in group if len(sample) > stop]
     return _Branch(left, stop, len(bed.segments) - 1, len(bed.ids) - 1)

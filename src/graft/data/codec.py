@@ -1,0 +1,28 @@
+"""What the data need of a tokenizer."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+
+class Codec(Protocol):
+    """A tokenizer whose `encode` never gives a special token: whoever writes a text can spell none."""
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def eos_id(self) -> int: ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Spelling and id of every special token."""
+        ...
+
+    @property
+    def token_names(self) -> Mapping[str, str]:
+        """What templates call special tokens, such as `eos_token`, and their spellings."""
+        ...
+
+    def encode(self, text: str, *, first: bool) -> list[int]:
+        """Ids of `text`; `first` tells the beginning of a text from its continuation. Never a special token."""
+        ...
