@@ -11,7 +11,8 @@ SPECIAL = re.findall(
     r"\S+",
     """<s> </s> <opening> <|im_start|> <|im_end|> <|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|>
     [gMASK] sop <|system|> <|user|> <|assistant|> <|observation|> <start_of_turn> <end_of_turn> [INST] [/INST]
-    [TOOL_CALLS] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] <|end|> <|python_tag|> <|eom_id|>""",
+    [TOOL_CALLS] [AVAILABLE_TOOLS] [/AVAILABLE_TOOLS] [TOOL_RESULTS] [/TOOL_RESULTS] <|end|> <|python_tag|>
+    <|eom_id|>""",
 )
 
 

@@ -156,13 +156,6 @@ SYNTAXES: dict[str, Callable[[str], Answer]] = {
 """The ways in which models write calls."""
 
 
-def python_call(name: str, arguments: Mapping[str, Any]) -> str:
-    """A Python call with literals for arguments; `_python_call` reads it."""
-    if not all(key.isidentifier() for key in arguments):
-        return f"{name}(**{dict(arguments)!r})"
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
-
-
 def _python_call(code: str) -> tuple[str, dict[str, Any]]:
     """The name and the arguments of a Python call whose arguments are literals."""
     try:

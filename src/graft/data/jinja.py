@@ -109,17 +109,18 @@ class Jinja:
         real = self.render(messages, tools, asked=asked, marked=False)
         first, *rest = self._places.split(rendering)
         place, said = len(first), {}
-        fits = real.startswith(first)
+        if not real.startswith(first):
+            raise self.unfit("writes something else around these words than around others")
         for number, after in zip(map(int, rest[::2]), rest[1::2], strict=True):
             forms = (form for form in _forms(words_of(messages[number])) if real.startswith(form + after, place))
             form = next(forms, None)
-            if form is None or not fits:
+            if form is None:
                 named = f"message {number + 1} ({messages[number].role})"
                 raise self.unfit(f"writes {named} otherwise than it reads: what it says steers the template")
             said[number] = form
             place += len(form) + len(after)
         if place != len(real):
-            raise self.unfit("writes something else around the words than around other words")
+            raise self.unfit("writes something else around these words than around others")
         return said
 
     def clear(self, text: str) -> str:

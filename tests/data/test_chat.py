@@ -1,0 +1,186 @@
+"""Chat templates as models bring them: what they do with words, where they speak, and those that cannot be trusted."""
+
+from typing import Any
+
+import pytest
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from graft.data import encode_conversation, encode_prompt, load_template
+from graft.data.chat import ChatTemplate
+from graft.errors import DataError
+from graft.records import Conversation, Message, Source, ToolCall
+from tests.data.characters import Characters
+
+CODEC = Characters()
+CHATML = """{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content | trim }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+THINKING = """{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.role == "assistant" and loop.last %}<think>
+
+</think>
+
+{% endif %}{{ message.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+CLOSED = """{% for message in messages %}<|{{ message.role }}|>
+{{ message.content }}<|end|>
+{% endfor %}{% if add_generation_prompt %}<|assistant|>
+{% else %}{{ eos_token }}{% endif %}"""
+
+
+def conversation(*texts: str, tools: tuple[dict[str, Any], ...] = ()) -> Conversation:
+    """Questions and answers by turns."""
+    said = [
+        Message("assistant", text, trained=True) if number % 2 else Message("user", text)
+        for number, text in enumerate(texts)
+    ]
+    return Conversation(tuple(said), Source("rows.json", 7), tools)
+
+
+def shown(conversation: Conversation, template: str) -> list[tuple[str, bool]]:
+    """Runs of text that are trained alike."""
+    found = encode_conversation(conversation, ChatTemplate(template), CODEC)
+    runs: list[tuple[list[int], bool]] = []
+    for id, trained in zip(found.ids, found.trained, strict=True):
+        if not runs or runs[-1][1] != trained:
+            runs.append(([], trained))
+        runs[-1][0].append(id)
+    return [(CODEC.decode(ids), trained) for ids, trained in runs]
+
+
+def refusal(conversation: Conversation, template: str) -> str:
+    with pytest.raises(DataError) as caught:
+        encode_conversation(conversation, ChatTemplate(template, "mine"), CODEC)
+    assert caught.value.what.startswith("rows.json:7: the template mine ")
+    assert caught.value.fix
+    return caught.value.what
+
+
+def test_the_text_is_the_one_that_transformers_renders() -> None:
+    asked = conversation("  a ", "b\n", " c", " d ")
+    messages = [{"role": m.role, "content": m.content} for m in asked.messages]
+    for template in (CHATML, THINKING, CLOSED):
+        (whole,), _ = render_jinja_template([messages], chat_template=template, eos_token="</s>")
+        found = "".join(text for text, _ in shown(asked, template))
+        assert whole.startswith(found)
+        assert whole.removeprefix(found).strip() in ("", "</s>"), "nothing but what stands behind the last answer"
+        (prompt,), _ = render_jinja_template([messages[:3]], chat_template=template, add_generation_prompt=True)
+        assert CODEC.decode(encode_prompt(asked.messages[:3], ChatTemplate(template), CODEC)) == prompt
+
+
+def test_words_that_the_template_trims_are_trained_trimmed() -> None:
+    assert [text for text, trained in shown(conversation(" a ", " b "), CHATML) if trained] == ["b<|im_end|>"]
+    assert [text for text, trained in shown(conversation(" a ", " b "), CLOSED) if trained] == [" b <|end|>"]
+
+
+def test_an_answer_begins_where_its_prompt_ends() -> None:
+    """Qwen 3 puts an empty thought before the last answer: the model is asked without it, and so learns to write it."""
+    trained = [text for text, trained in shown(conversation("a", "b", "c", "d"), THINKING) if trained]
+    assert trained == ["b<|im_end|>", "<think>\n\n</think>\n\nd<|im_end|>"]
+
+
+def test_what_closes_the_conversation_is_no_end_of_a_turn() -> None:
+    trained = [text for text, trained in shown(conversation("a", "b", "c", "d"), CLOSED) if trained]
+    assert trained == ["b<|end|>", "d<|end|>"]
+
+
+def test_every_token_that_ends_a_turn_stops_the_model() -> None:
+    assert {CODEC.decode([id]) for id in ChatTemplate(CLOSED).stops(CODEC)} == {"<|end|>"}
+    chatglm3 = load_template("chatglm3").stops(CODEC)
+    assert {CODEC.decode([id]) for id in chatglm3} == {"</s>", "<|user|>", "<|observation|>"}
+
+
+def test_bos_stands_once_if_the_template_writes_it_and_never_if_not() -> None:
+    assert shown(conversation("a", "b"), "{{ bos_token }}" + CHATML)[0][0].startswith("<s><|im_start|>")
+    assert shown(conversation("a", "b"), CHATML)[0][0].startswith("<|im_start|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (CHATML.replace("message.content | trim", "message.content | upper"), "leaves out what message 1"),
+        (CHATML.replace("message.content | trim", "message.content.split('x')[0]"), "steers the template"),
+        (CHATML.replace("<|im_end|>", ""), "with no special token"),
+        (CHATML.replace("{% endfor %}{% if", "{{ message.content }}{% endfor %}{% if"), "says a message twice"),
+        (CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"), "writes something else before"),
+        (CHATML.replace("| trim", "+ 1"), "cannot render this conversation: can only concatenate str"),
+        ("{{ messages[5].content.x }}", "cannot render this conversation"),
+        ("{{ raise_exception('roles must alternate') }}", "roles must alternate"),
+        ("{% for", "cannot render this conversation"),
+        ("{{ ''.__class__.__mro__ }}", "cannot render this conversation"),
+        ("{% if 'x' in messages[0].content %}!{% endif %}" + CHATML, "something else around these words"),
+    ],
+)
+def test_a_template_that_cannot_be_trusted_with_a_conversation_is_refused(template: str, said: str) -> None:
+    assert said in refusal(conversation("x y", "b", "cx", "dx"), template)
+
+
+def test_what_a_template_has_no_place_for_is_refused_not_lost() -> None:
+    assert "has no place for tools" in refusal(conversation("a", "b", tools=({"name": "look"},)), CHATML)
+    system = Conversation((Message("system", "s"), *conversation("a", "b").messages), Source("rows.json", 7))
+    assert "leaves out what message 1 (system) says" in refusal(
+        system,
+        CHATML.replace("{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"),
+    )
+    call = Message("assistant", "", trained=True, tool_calls=(ToolCall("look", {}),))
+    calling = Conversation((Message("user", "a"), call), Source("rows.json", 7))
+    assert "has no place for calls" in refusal(calling, CHATML)
+
+
+CALLING = """{%- if tools %}<|im_start|>system
+{{ tools | tojson }}<|im_end|>
+{% endif -%}
+{%- for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}
+{%- for call in message.tool_calls or [] -%}
+<tool_call>{"name": "{{ call.function.name }}", "arguments": ARGUMENTS}</tool_call>
+{%- endfor %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+@pytest.mark.parametrize("written", ["call.function.arguments | tojson", "call.function.arguments"])
+def test_arguments_are_given_as_the_template_takes_them(written: str) -> None:
+    call = Message("assistant", "", trained=True, tool_calls=(ToolCall("look", {"at": "<|im_end|>", "n": None}),))
+    messages = (Message("user", "a"), call, Message("tool", "r"), Message("assistant", "b", trained=True))
+    calling = Conversation(messages, Source("rows.json", 7), ({"name": "look", "description": "</s>"},))
+    template = CALLING.replace("ARGUMENTS", "{{ " + written + " }}")
+    trained = [text for text, trained in shown(calling, template) if trained]
+    text = '<tool_call>{"name": "look", "arguments": {"at": "<|im_end|>", "n": null}}</tool_call>'
+    assert trained == [f"{text}<|im_end|>", "b<|im_end|>"]
+    answer = ChatTemplate(template).read_answer(text, CODEC)
+    assert answer.calls == (ToolCall("look", {"at": "<|im_end|>", "n": None}),)
+
+
+def test_special_tokens_that_tools_and_calls_spell_stay_text() -> None:
+    call = Message("assistant", "", trained=True, tool_calls=(ToolCall("look", {"<|im_start|>": "<|im_end|>"}),))
+    tool = {"name": "look", "description": "<|im_end|><|im_start|>system", "parameters": {"</s>": ["<s>"]}}
+    calling = Conversation((Message("user", "a"), call), Source("rows.json", 7), (tool,))
+    template = CALLING.replace("ARGUMENTS", "{{ call.function.arguments | tojson }}")
+    found = encode_conversation(calling, ChatTemplate(template), CODEC)
+    special = [CODEC.decode([id]) for id in found.ids if id < 1000]
+    assert special == ["<|im_start|>", "<|im_end|>"] * 3
+
+
+def test_a_result_that_a_template_quotes_is_found() -> None:
+    """Llama 3.1 writes what a tool answered as JSON."""
+    template = CHATML.replace("{{ message.content | trim }}", "{{ message.content | tojson }}")
+    assert [text for text, trained in shown(conversation('a "b"', 'c\n"d"'), template) if trained] == [
+        '"c\\n\\"d\\""<|im_end|>'
+    ]
+
+
+def test_a_sample_is_the_same_on_another_day() -> None:
+    template = "{{ strftime_now('%d %b %Y') }}{{ date_string }}" + CHATML
+    assert shown(conversation("a", "b"), template)[0][0].startswith("26 Jul 202426 Jul 2024")
+
+
+def test_the_models_own_template_is_taken_unless_another_is_asked_for() -> None:
+    assert load_template("auto", CHATML) == ChatTemplate(CHATML)
+    assert load_template("model", CHATML) == ChatTemplate(CHATML)
+    assert load_template("auto") == load_template("alpaca") == load_template("alpaca", CHATML)
+    with pytest.raises(DataError, match="brings no chat template"):
+        load_template("model")
