@@ -136,3 +136,54 @@ def test_nothing_left_is_an_error_that_names_the_cutoff_for_all(too_long: TooLon
 def test_rows_without_a_trained_answer_are_an_error() -> None:
     with pytest.raises(DataError, match=r"rows.json:1: no row has a token to train on"):
         encode_all([conversation("q", "a", trained=False)], TEMPLATE, Characters(), cutoff=99, too_long="drop")
+
+
+def test_prompts_may_have_a_share_in_the_loss() -> None:
+    messages = (
+        Message("user", "a"),
+        Message("assistant", "b", trained=False),
+        Message("user", "c", trained=False),
+        Message("assistant", "d", trained=True),
+    )
+    given = Conversation(messages, Source("x", 1), weight=2.0)
+    found = encode_conversation(given, TEMPLATE, Characters(), prompt_weight=0.25)
+    expected = [(BOS, 0.0), (OPENING, 0.25), *((id, 0.25) for id in ids("a>")), *((id, 0.0) for id in [*ids("b"), EOS])]
+    expected += [*((id, 0.0) for id in ids("c>")), *((id, 1.0) for id in [*ids("d"), EOS])]
+    assert found.shares is not None
+    assert list(zip(found.ids, found.shares, strict=True)) == expected
+    assert found.trained == tuple(share > 0 for share in found.shares)
+    assert found.weight == 2.0
+    all_of_it = encode_conversation(given, TEMPLATE, Characters(), prompt_weight=1)
+    assert all_of_it.shares is None
+    assert all_of_it.trained == found.trained
+
+
+def test_the_first_token_is_never_trained_as_nothing_predicts_it() -> None:
+    found = encode_conversation(conversation("a", "b"), TEMPLATE, Characters(bos_id=None), prompt_weight=1)
+    assert found.trained == (False, True, True, True, True)
+
+
+def document(text: str, line: int = 1) -> Conversation:
+    return Conversation((Message("text", text, trained=True),), Source("book.txt", line))
+
+
+@pytest.mark.parametrize("bos", [BOS, None])
+def test_a_long_document_becomes_samples_that_lose_nothing_of_it(bos: int | None) -> None:
+    codec = Characters(bos_id=bos)
+    rows = [document("abcdefghij"), document("k", line=2), conversation("q", "a" * 9, line=3)]
+    found = encode_all(rows, TEMPLATE, codec, cutoff=6, too_long="drop")
+    assert all(len(sample) <= 6 for sample in found.sequences)
+    opening = [] if bos is None else [bos]
+    said = [id for sample in found.sequences for id in sample.ids[len(opening) :]]
+    assert said == [OPENING, *ids("abcdefghij"), EOS, OPENING, *ids("k"), EOS]
+    assert all(list(sample.ids[: len(opening)]) == opening for sample in found.sequences)
+    assert all(sample.trained == (False,) + (True,) * (len(sample) - 1) for sample in found.sequences)
+    assert "1 of 3 rows" in found.report(), "the conversation is too long, the document is not"
+
+
+def test_cutting_keeps_shares_beside_their_tokens() -> None:
+    rows = rows_of(9)
+    found = encode_all(rows, TEMPLATE, Characters(), cutoff=8, too_long="cut", prompt_weight=0.5)
+    whole = encode_conversation(rows[0], TEMPLATE, Characters(), prompt_weight=0.5)
+    assert whole.shares is not None
+    assert found.sequences[0].shares == whole.shares[:8]

@@ -67,8 +67,8 @@ class Jinja:
             asked: the model is to answer now.
             marked: with marks in the place of words.
         """
-        described = [{"type": "function", "function": self._guarded(tool)} for tool in tools]
         try:
+            described = [{"type": "function", "function": self._guarded(tool)} for tool in tools]
             rendered, _ = _render(
                 [self._described(messages, marked)],
                 tools=described or None,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from graft.data.calls import call_of, parse_json, read_calls
-from graft.data.formats.contract import Fields, Format, Learns, Talk, list_at, text_at, whole
+from graft.data.formats.contract import Fields, Format, Learns, Talk, check_json, list_at, text_at
 from graft.errors import DataError
 from graft.records import Message, Role, ToolCall
 
@@ -32,7 +32,7 @@ def tools_of(fields: Fields) -> list[Mapping[str, Any]]:
     for number, tool in enumerate(tools, start=1):
         if not isinstance(tool, dict) or not isinstance(tool.get("name"), str) or not tool["name"].strip():
             raise ValueError(f"`tools` is wrong: number {number} is no object with a `name`")
-    whole(str(tools), "tools")
+    check_json(tools, "tools")
     return tools
 
 

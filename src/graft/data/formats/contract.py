@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft.data.calls import parse_json
+from graft.data.calls import as_json, parse_json
 from graft.records import Message, Role, ToolCall
 
 Fields = Mapping[str, Any]
@@ -38,7 +38,10 @@ class Learns:
         calls: Iterable[ToolCall] = (),
         call_id: str = "",
     ) -> Message:
-        return Message(role, content, self.mark(role, own), context, tuple(calls), call_id)
+        listed = tuple(calls)
+        for call in listed:
+            check_json([call.name, call.arguments], "tool_calls")
+        return Message(role, content, self.mark(role, own), context, listed, call_id)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,16 @@ def whole(text: str, key: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"`{key}` holds half a surrogate pair, which no tokenizer can read")
     return text
+
+
+def check_json(value: object, key: str) -> None:
+    """Raise a ValueError if `value` cannot be written as JSON that a tokenizer can read."""
+    try:
+        text = as_json([value])
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+        raise ValueError(f"`{key}` holds what is no JSON: {reason}") from None
+    whole(text, key)
 
 
 def list_at(fields: Fields, key: str) -> list[Any]:
