@@ -30,8 +30,8 @@ class Characters:
     special_tokens: Mapping[str, int] = field(default_factory=lambda: {text: i for i, text in enumerate(SPECIAL, 1)})
     token_names: Mapping[str, str] = field(default_factory=lambda: {"bos_token": "<s>", "eos_token": "</s>"})
 
-    def encode(self, text: str, *, first: bool) -> list[int]:
-        return [OPENING] * first + ids(text)
+    def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
+        return [[OPENING] * first + ids(text) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text, special tokens spelt out."""

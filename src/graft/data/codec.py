@@ -1,11 +1,11 @@
 """What the data need of a tokenizer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 
 class Codec(Protocol):
-    """A tokenizer whose `encode` never gives a special token: whoever writes a text can spell none."""
+    """A tokenizer whose encoding never gives a special token: whoever writes a text can spell none."""
 
     @property
     def bos_id(self) -> int | None: ...
@@ -23,6 +23,6 @@ class Codec(Protocol):
         """What templates call special tokens, such as `eos_token`, and their spellings."""
         ...
 
-    def encode(self, text: str, *, first: bool) -> list[int]:
-        """Ids of `text`; `first` tells the beginning of a text from its continuation. Never a special token."""
+    def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
+        """Ids of each text; `first` tells the beginning of a sequence from its continuation. Never a special token."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 from graft.data.codec import Codec
@@ -12,6 +13,7 @@ from graft.records import Conversation, Message, Piece, Source, TokenSequence
 
 TooLong = Literal["drop", "cut", "error"]
 _SHOWN = 5  # rows named before "and n more"
+_BATCH = 256  # conversations whose texts the tokenizer is given together, which it encodes in parallel
 
 
 @dataclass(frozen=True)
@@ -55,22 +57,8 @@ def encode_conversation(
     Raises:
         DataError: the template has no place for something in the conversation.
     """
-    if conversation.messages[0].role == "text":
-        (document,) = conversation.messages
-        pieces, bos = [Piece(document.content, document.trained, ends_turn=True)], True
-    else:
-        try:
-            pieces, bos = template.render(conversation, codec), template.adds_bos
-        except DataError as error:
-            raise DataError(f"{conversation.source}: {error.what}", fix=error.fix) from None
-    ids, shares = _encode_pieces(pieces, codec, bos=bos, prompt_weight=prompt_weight)
-    return TokenSequence(
-        tuple(ids),
-        tuple(share > 0 for share in shares),
-        conversation.source,
-        weight=conversation.weight,
-        shares=tuple(shares) if prompt_weight not in (0, 1) else None,
-    )
+    (sequence,) = _encode_batch([conversation], template, codec, prompt_weight)
+    return sequence
 
 
 def encode_prompt(
@@ -84,7 +72,8 @@ def encode_prompt(
     for message in messages:
         if any("\ud800" <= character <= "\udfff" for character in message.content + message.context):
             raise DataError("the message is not valid Unicode", fix="write it as UTF-8")
-    return _encode_pieces(template.prompt(messages, tools, codec), codec, bos=template.adds_bos)[0]
+    pieces = template.prompt(messages, tools, codec)
+    return _join(pieces, _encode_texts(_texts(pieces, codec), codec), codec, bos=template.adds_bos)[0]
 
 
 def encode_all(
@@ -111,9 +100,8 @@ def encode_all(
     sequences = Corpus()
     long: list[tuple[Source, int]] = []
     rows = left_out = 0
-    for conversation in conversations:
+    for conversation, sequence in _encoded(conversations, template, codec, prompt_weight):
         rows += 1
-        sequence = encode_conversation(conversation, template, codec, prompt_weight=prompt_weight)
         if len(sequence) <= cutoff:
             sequences.append(sequence)
             continue
@@ -139,10 +127,69 @@ def encode_all(
     return Encoded(sequences, long, rows, left_out, cutoff)
 
 
-def _encode_pieces(
-    pieces: Sequence[Piece], codec: Codec, *, bos: bool, prompt_weight: float = 0.0
+def _encoded(
+    conversations: Iterable[Conversation], template: Template, codec: Codec, prompt_weight: float
+) -> Iterator[tuple[Conversation, TokenSequence]]:
+    waiting = iter(conversations)
+    while batch := list(islice(waiting, _BATCH)):
+        yield from zip(batch, _encode_batch(batch, template, codec, prompt_weight), strict=True)
+
+
+def _encode_batch(
+    batch: Sequence[Conversation], template: Template, codec: Codec, prompt_weight: float
+) -> Iterator[TokenSequence]:
+    rendered = [_render(conversation, template, codec) for conversation in batch]
+    encoded = _encode_texts([text for pieces in rendered for text in _texts(pieces, codec)], codec)
+    for conversation, pieces in zip(batch, rendered, strict=True):
+        bos = template.adds_bos or conversation.messages[0].role == "text"
+        ids, shares = _join(pieces, encoded, codec, bos=bos, prompt_weight=prompt_weight)
+        yield TokenSequence(
+            tuple(ids),
+            tuple(share > 0 for share in shares),
+            conversation.source,
+            weight=conversation.weight,
+            shares=tuple(shares) if prompt_weight not in (0, 1) else None,
+        )
+
+
+def _render(conversation: Conversation, template: Template, codec: Codec) -> list[Piece]:
+    if conversation.messages[0].role == "text":
+        (document,) = conversation.messages
+        return [Piece(document.content, document.trained, ends_turn=True)]
+    try:
+        return template.render(conversation, codec)
+    except DataError as error:
+        raise DataError(f"{conversation.source}: {error.what}", fix=error.fix) from None
+
+
+def _texts(pieces: Sequence[Piece], codec: Codec) -> list[tuple[str, bool]]:
+    """The texts among `pieces`, each with whether it begins a sequence: at its start, or behind BOS."""
+    texts: list[tuple[str, bool]] = []
+    begins = True
+    for piece in pieces:
+        if not piece.special:
+            texts.append((piece.text, begins))
+        begins = piece.special and codec.special_tokens[piece.text] == codec.bos_id
+    return texts
+
+
+def _encode_texts(texts: Sequence[tuple[str, bool]], codec: Codec) -> Iterator[list[int]]:
+    """The ids of each text, in order."""
+    encoded = {
+        begins: iter(codec.encode_many([text for text, of in texts if of == begins], first=begins))
+        for begins in (True, False)
+    }
+    return (next(encoded[begins]) for _, begins in texts)
+
+
+def _join(
+    pieces: Sequence[Piece], encoded: Iterator[list[int]], codec: Codec, *, bos: bool, prompt_weight: float = 0.0
 ) -> tuple[list[int], list[float]]:
-    """Ids, and for each its share in the loss."""
+    """Ids, and for each its share in the loss.
+
+    Args:
+        encoded: the ids of the texts, in order.
+    """
     ids: list[int] = []
     shares: list[float] = []
 
@@ -153,10 +200,7 @@ def _encode_pieces(
     if bos and codec.bos_id is not None:
         append([codec.bos_id], False)
     for piece in pieces:
-        if piece.special:
-            append([codec.special_tokens[piece.text]], piece.trained)
-        else:
-            append(codec.encode(piece.text, first=not ids or ids[-1] == codec.bos_id), piece.trained)
+        append([codec.special_tokens[piece.text]] if piece.special else next(encoded), piece.trained)
         if piece.ends_turn:
             append([codec.eos_id], piece.trained)
     shares[0] = 0.0  # nothing stands before it to produce it from
