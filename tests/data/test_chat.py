@@ -1,11 +1,15 @@
 """Chat templates as models bring them: what they do with words, where they speak, and those that cannot be trusted."""
 
+import importlib.util
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from graft.data import encode_conversation, encode_prompt, load_template
+from graft.data import encode_all, encode_conversation, encode_prompt, load_template
 from graft.data.chat import ChatTemplate
 from graft.errors import DataError
 from graft.records import Conversation, Message, Source, ToolCall
@@ -41,14 +45,21 @@ def conversation(*texts: str, tools: tuple[dict[str, Any], ...] = ()) -> Convers
 
 
 def shown(conversation: Conversation, template: str) -> list[tuple[str, bool]]:
-    """Runs of text that are trained alike."""
-    found = encode_conversation(conversation, ChatTemplate(template), CODEC)
+    """Runs of text that are trained alike, in the last sample of a conversation."""
+    sample = ChatTemplate(template).samples(conversation, CODEC)[-1]
+    found = encode_conversation(sample, ChatTemplate(template), CODEC)
     runs: list[tuple[list[int], bool]] = []
     for id, trained in zip(found.ids, found.trained, strict=True):
         if not runs or runs[-1][1] != trained:
             runs.append(([], trained))
         runs[-1][0].append(id)
     return [(CODEC.decode(ids), trained) for ids, trained in runs]
+
+
+def learned(conversation: Conversation, template: str) -> list[list[str]]:
+    """What is trained, sample by sample."""
+    samples = ChatTemplate(template).samples(conversation, CODEC)
+    return [[text for text, trained in shown(sample, template) if trained] for sample in samples]
 
 
 def refusal(conversation: Conversation, template: str) -> str:
@@ -78,8 +89,98 @@ def test_words_that_the_template_trims_are_trained_trimmed() -> None:
 
 def test_an_answer_begins_where_its_prompt_ends() -> None:
     """Qwen 3 puts an empty thought before the last answer: the model is asked without it, and so learns to write it."""
-    trained = [text for text, trained in shown(conversation("a", "b", "c", "d"), THINKING) if trained]
-    assert trained == ["b<|im_end|>", "<think>\n\n</think>\n\nd<|im_end|>"]
+    assert learned(conversation("a", "b"), THINKING) == [["<think>\n\n</think>\n\nb<|im_end|>"]]
+
+
+def test_an_answer_that_is_rewritten_as_the_talk_goes_on_is_learned_as_it_is_first_said() -> None:
+    """One sample for each answer, with those before as the template writes them by then; a forest shares the rest."""
+    asked = conversation("a", "b", "c", "d")
+    assert learned(asked, THINKING) == [
+        ["<think>\n\n</think>\n\nb<|im_end|>"],
+        ["<think>\n\n</think>\n\nd<|im_end|>"],
+    ]
+    found = encode_all([asked], ChatTemplate(THINKING), CODEC, cutoff=999, too_long="error")
+    assert found.rows == 1
+    for sample, upto in zip(found.sequences, (1, 3), strict=True):
+        prompt = encode_prompt(asked.messages[:upto], ChatTemplate(THINKING), CODEC)
+        assert list(sample.ids[: len(prompt)]) == prompt
+        assert not any(sample.trained[: len(prompt)])
+    assert "assistant\nb<|im_end|>" in CODEC.decode(found.sequences[1].ids)
+
+
+def test_what_the_data_take_out_stays_out_of_every_sample() -> None:
+    first, *rest = conversation("a", "b", "c", "d", "e", "f").messages
+    said = (first, replace(rest[0], trained=False), *rest[1:])
+    assert learned(Conversation(said, Source("rows.json", 7)), THINKING) == [
+        ["<think>\n\n</think>\n\nd<|im_end|>"],
+        ["<think>\n\n</think>\n\nf<|im_end|>"],
+    ]
+
+
+REASONING = """{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% set content = message.content %}
+{% if message.role == "assistant" and "</think>" in content %}
+{% set thought = content.split("</think>")[0].split("<think>")[-1].strip() %}
+{% set content = content.split("</think>")[-1].lstrip() %}
+{% if loop.last %}<think>
+{{ thought }}
+</think>
+
+{% endif %}{% endif %}{{ content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def test_a_thought_is_learned_with_its_answer_and_forgotten_afterwards() -> None:
+    thinking = conversation("a", "<think>hm <|im_end|></think>b", "c", "<think>\nho\n</think>\n\nd")
+    assert learned(thinking, REASONING) == [
+        ["<think>\nhm <|im_end|>\n</think>\n\nb<|im_end|>"],
+        ["<think>\nho\n</think>\n\nd<|im_end|>"],
+    ]
+    assert "hm" not in "".join(text for text, _ in shown(thinking, REASONING))
+    assert learned(conversation("a", "<think>hm</think>b"), CHATML) == [["<think>hm</think>b<|im_end|>"]]
+
+
+TRL = importlib.util.find_spec("trl")
+MODELS = sorted(Path(TRL.submodule_search_locations[0]).glob("chat_templates/*.jinja")) if TRL else []  # type: ignore[index]
+
+
+@pytest.mark.skipif(not MODELS, reason="needs trl, which has the templates of many models")
+@pytest.mark.parametrize("file", MODELS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("kind", ["one", "several", "thought", "call"])
+def test_with_the_templates_of_real_models_an_answer_follows_its_prompt_or_is_refused(file: Path, kind: str) -> None:
+    source = file.read_text(encoding="utf-8")
+    spelt = re.findall(r"<\|[^|<>\s]*\|>|<\|\w+>|<\w+\|>|<｜[^｜]*｜>|<(?:start|end)_of_\w+>|\[/?[A-Z_]{4,}\]", source)
+    names = ["<s>", "</s>", *sorted(set(spelt))]
+    codec = Characters(special_tokens={name: number for number, name in enumerate(names, 10)}, bos_id=10, eos_id=11)
+    call = Message("assistant", "", trained=True, tool_calls=(ToolCall("look", {"at": names[-1]}),))
+    tool = {"name": "look", "description": names[-1], "parameters": {"type": "object", "properties": {}}}
+    asked = {
+        "one": conversation(f"q {names[-1]}", "an answer"),
+        "several": conversation("q", "an answer", "r", "another"),
+        "thought": conversation("q", "<think>\nhm\n</think>\n\nan answer", "r", "<think>\nho\n</think>\n\nanother"),
+        "call": Conversation((Message("user", "q"), call), Source("rows.json", 7), (tool,)),
+    }[kind]
+    template = ChatTemplate(source, file.stem)
+    try:
+        samples = template.samples(asked, codec)
+        encoded = [encode_conversation(sample, template, codec) for sample in samples]
+    except DataError:
+        return
+    learned = []
+    for sample, found in zip(samples, encoded, strict=True):
+        prompt = encode_prompt(sample.messages[:-1], template, codec, tools=sample.tools)
+        assert list(found.ids[: len(prompt)]) == prompt
+        ends = template.stops(codec)
+        assert found.trained[-1]
+        assert found.ids[-1] in ends
+        learned += [id for id, trained in zip(found.ids, found.trained, strict=True) if trained]
+    said = codec.decode(learned)
+    wanted = (
+        ["look"] if kind == "call" else [m.content.split("\n")[-1] for m in asked.messages if m.role == "assistant"]
+    )
+    assert all(words in said for words in wanted)
 
 
 def test_what_closes_the_conversation_is_no_end_of_a_turn() -> None:
@@ -93,6 +194,14 @@ def test_every_token_that_ends_a_turn_stops_the_model() -> None:
     assert {CODEC.decode([id]) for id in chatglm3} == {"</s>", "<|user|>", "<|observation|>"}
 
 
+def test_an_answer_that_the_template_does_not_end_is_ended_by_the_models_end_token() -> None:
+    plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}" + (
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    assert learned(conversation("a", "b", "c", "d"), plain) == [["b\n</s>"], ["d\n</s>"]]
+    assert ChatTemplate(plain).stops(CODEC) == {CODEC.eos_id}
+
+
 def test_bos_stands_once_if_the_template_writes_it_and_never_if_not() -> None:
     assert shown(conversation("a", "b"), "{{ bos_token }}" + CHATML)[0][0].startswith("<s><|im_start|>")
     assert shown(conversation("a", "b"), CHATML)[0][0].startswith("<|im_start|>")
@@ -103,7 +212,6 @@ def test_bos_stands_once_if_the_template_writes_it_and_never_if_not() -> None:
     [
         (CHATML.replace("message.content | trim", "message.content | upper"), "leaves out what message 1"),
         (CHATML.replace("message.content | trim", "message.content.split('x')[0]"), "steers the template"),
-        (CHATML.replace("<|im_end|>", ""), "with no special token"),
         (CHATML.replace("{% endfor %}{% if", "{{ message.content }}{% endfor %}{% if"), "says a message twice"),
         (CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif"), "writes something else before"),
         (CHATML.replace("| trim", "+ 1"), "cannot render this conversation: can only concatenate str"),

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,8 @@ def questions_of(
         if last == 0:
             what = f"{conversation.source}: the row asks for no answer"
             raise DataError(what, fix="measure on rows with a question and an answer")
-        sample = encode_conversation(conversation, template, tokenizer)
+        ended = replace(conversation, messages=messages[: last + 1])
+        sample = encode_conversation(template.samples(ended, tokenizer)[-1], template, tokenizer)
         if len(sample) <= settings.cutoff:
             prompt = encode_prompt(messages[:last], template, tokenizer, tools=conversation.tools)
             asked = f"{messages[last - 1].content}\n{messages[last - 1].context}".strip()

@@ -5,12 +5,12 @@ no word can become a special token or shift the mask. Decision 0013 says why so.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from graft.data.calls import Answer, read_calls
 from graft.data.codec import Codec
-from graft.data.jinja import Jinja
+from graft.data.jinja import Jinja, Mark
 from graft.data.layout import Layouts, Part, Tools
 from graft.data.words import trained_of
 from graft.records import Conversation, Message, Piece
@@ -34,6 +34,20 @@ class ChatTemplate:
     def content(self) -> dict[str, Any]:
         """What is stored with an adapter; `template_of` reads it back."""
         return {"jinja": self.source}
+
+    def samples(self, conversation: Conversation, codec: Codec) -> list[Conversation]:
+        """Several where the template writes an answer otherwise once the conversation goes on: one for each answer,
+        which comes last in it. What they have in common is computed once in training."""
+        messages = conversation.messages
+        if not self._of(codec).unwritten(messages, conversation.tools):
+            return [conversation]
+        samples, done = [], 0
+        for number, message in enumerate(messages, start=1):
+            if message.role == "assistant" and message.trained:
+                known = [replace(earlier, trained=False) for earlier in messages[:done]]
+                samples.append(replace(conversation, messages=(*known, *messages[done:number])))
+                done = number
+        return samples
 
     def render(self, conversation: Conversation, codec: Codec) -> list[Piece]:
         """A piece for each special token, each stretch of prompt and each answer."""
@@ -62,7 +76,7 @@ class ChatTemplate:
         return self._layouts[id(codec)]
 
 
-def _fill(parts: Sequence[Part], messages: Sequence[Message], said: Mapping[int, str]) -> list[Piece]:
+def _fill(parts: Sequence[Part], messages: Sequence[Message], said: Mapping[Mark, str]) -> list[Piece]:
     """Put the words in. Neighbours that are trained alike are encoded as one text, as a reader of it would."""
     pieces: list[Piece] = []
     texts: list[str] = []
@@ -87,7 +101,7 @@ def _fill(parts: Sequence[Part], messages: Sequence[Message], said: Mapping[int,
             speakers.clear()
         elif part.said is not None:
             texts.append(said[part.said])
-            speakers.append(messages[part.said])
+            speakers.append(messages[part.said[0]])
         else:
             texts.append(part.text)
     flush()

@@ -21,7 +21,8 @@ class Encoded:
     """Samples ready for training, and what did not fit.
 
     Args:
-        too_long: samples above the cutoff, with the tokens that each has.
+        too_long: samples above the cutoff, with the tokens that each has. A row is several samples where the template
+            asks for it.
         rows: conversations that were given.
         left_out: how many of the long ones are not among the sequences.
     """
@@ -49,7 +50,7 @@ class Encoded:
 def encode_conversation(
     conversation: Conversation, template: Template, codec: Codec, *, prompt_weight: float = 0.0
 ) -> TokenSequence:
-    """The tokens of one conversation, each with whether it is trained.
+    """The tokens of a conversation that is one sample (see `Template.samples`), each with whether it is trained.
 
     Args:
         prompt_weight: share in the loss of what the model is given, beside 1 for what it learns to say.
@@ -57,8 +58,9 @@ def encode_conversation(
     Raises:
         DataError: the template has no place for something in the conversation.
     """
-    (sequence,) = _encode_batch([conversation], template, codec, prompt_weight)
-    return sequence
+    samples = [sequence for _, sequence in _encode_batch([conversation], template, codec, prompt_weight)]
+    assert len(samples) == 1, "the template makes several samples of this conversation"
+    return samples[0]
 
 
 def encode_prompt(
@@ -100,8 +102,10 @@ def encode_all(
     sequences = Corpus()
     long: list[tuple[Source, int]] = []
     rows = left_out = 0
+    before: Conversation | None = None
     for conversation, sequence in _encoded(conversations, template, codec, prompt_weight):
-        rows += 1
+        rows += conversation is not before
+        before = conversation
         if len(sequence) <= cutoff:
             sequences.append(sequence)
             continue
@@ -132,32 +136,34 @@ def _encoded(
 ) -> Iterator[tuple[Conversation, TokenSequence]]:
     waiting = iter(conversations)
     while batch := list(islice(waiting, _BATCH)):
-        yield from zip(batch, _encode_batch(batch, template, codec, prompt_weight), strict=True)
+        yield from _encode_batch(batch, template, codec, prompt_weight)
 
 
 def _encode_batch(
     batch: Sequence[Conversation], template: Template, codec: Codec, prompt_weight: float
-) -> Iterator[TokenSequence]:
-    rendered = [_render(conversation, template, codec) for conversation in batch]
-    encoded = _encode_texts([text for pieces in rendered for text in _texts(pieces, codec)], codec)
-    for conversation, pieces in zip(batch, rendered, strict=True):
+) -> Iterator[tuple[Conversation, TokenSequence]]:
+    """Each conversation with the samples that it is."""
+    rendered = [(whole, pieces) for whole in batch for pieces in _render(whole, template, codec)]
+    encoded = _encode_texts([text for _, pieces in rendered for text in _texts(pieces, codec)], codec)
+    for conversation, pieces in rendered:
         bos = template.adds_bos or conversation.messages[0].role == "text"
         ids, shares = _join(pieces, encoded, codec, bos=bos, prompt_weight=prompt_weight)
-        yield TokenSequence(
+        sequence = TokenSequence(
             tuple(ids),
             tuple(share > 0 for share in shares),
             conversation.source,
             weight=conversation.weight,
             shares=tuple(shares) if prompt_weight not in (0, 1) else None,
         )
+        yield conversation, sequence
 
 
-def _render(conversation: Conversation, template: Template, codec: Codec) -> list[Piece]:
+def _render(conversation: Conversation, template: Template, codec: Codec) -> list[list[Piece]]:
     if conversation.messages[0].role == "text":
         (document,) = conversation.messages
-        return [Piece(document.content, document.trained, ends_turn=True)]
+        return [[Piece(document.content, document.trained, ends_turn=True)]]
     try:
-        return template.render(conversation, codec)
+        return [template.render(sample, codec) for sample in template.samples(conversation, codec)]
     except DataError as error:
         raise DataError(f"{conversation.source}: {error.what}", fix=error.fix) from None
 

@@ -24,6 +24,13 @@ _TODAY = """{%- macro strftime_now(format) -%}
 """The day that Llama 3's templates fall back on: a sample has the same ids whenever it is encoded."""
 
 
+Mark = tuple[int, str]
+"""The number of a message, and which of its texts: its words, or what it thinks before them."""
+
+_WORDS, _THOUGHT = "w", "t"
+_THINKS = re.compile(r"(\s*<think>\s*)(.*?\S)(\s*</think>\s*)(.*\S.*)", re.DOTALL)
+
+
 class Jinja:
     """One template and one tokenizer.
 
@@ -53,8 +60,10 @@ class Jinja:
                 raise DataError(what, fix="take a base that has them, or another data.template, such as alpaca")
         drawn = f"z{secrets.token_hex(8)}"
         self._mark, self._guard = f"{drawn}m", f"{drawn}g"
-        self._places = re.compile(rf"{self._mark}(\d+)e")
+        self._places = re.compile(rf"{self._mark}(\d+)([{_WORDS}{_THOUGHT}])")
         self._split = re.compile(rf"{self._places.pattern}|{self.specials.pattern}")
+        self._reasons = "</think>" in source
+        self.eos = next(text for text, id in codec.special_tokens.items() if id == codec.eos_id)
         bos = next((text for text, id in codec.special_tokens.items() if id == codec.bos_id), "")
         self._names = {**codec.token_names, "opening": bos, "date_string": "26 Jul 2024"}
 
@@ -83,41 +92,54 @@ class Jinja:
 
     def places(self, rendering: str) -> list[tuple[int, re.Match[str]]]:
         """Messages, by number, and the places of their words, in the order of the text."""
-        found = [(int(place[1]), place) for place in self._places.finditer(rendering)]
+        found = [((int(place[1]), place[2]), place) for place in self._places.finditer(rendering)]
         if len(dict(found)) < len(found):
             raise self.unfit("says a message twice")
-        return found
+        return [(number, place) for (number, kind), place in found if kind == _WORDS]
 
-    def split(self, rendering: str) -> Iterator[tuple[str, int | None, bool]]:
+    def marked(self, number: int, message: Message) -> str:
+        """A message's content with marks in the place of its words. The tags around a thought stay, as a template that
+        knows them takes thought and words apart by them."""
+        thought = self._thought(message)
+        words = f"{self._mark}{number}{_WORDS}" if words_of(message) else ""
+        return f"{thought[1]}{self._mark}{number}{_THOUGHT}{thought[3]}{words}" if thought else words
+
+    def thinks(self, number: int, message: Message, rendering: str) -> bool:
+        """Whether the rendering has what the message thinks, if it thinks."""
+        return not self._thought(message) or f"{self._mark}{number}{_THOUGHT}" in rendering
+
+    def split(self, rendering: str) -> Iterator[tuple[str, Mark | None, bool]]:
         """The parts of a rendering: its text, or whose words stand there, and whether it is a special token."""
         done = 0
         for match in self._split.finditer(rendering):
             if match.start() > done:
                 yield self.clear(rendering[done : match.start()]), None, False
-            yield (match[0], None, True) if match[1] is None else ("", int(match[1]), False)
+            yield (match[0], None, True) if match[1] is None else ("", (int(match[1]), match[2]), False)
             done = match.end()
         if done < len(rendering):
             yield self.clear(rendering[done:]), None, False
 
     def said(
         self, rendering: str, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], *, asked: bool
-    ) -> dict[int, str]:
+    ) -> dict[Mark, str]:
         """The words at each mark, as the template writes them: it may trim them, or make them JSON.
 
         The template is rendered once more, with the words in their places: nothing is trained that it would not write.
         """
         real = self.render(messages, tools, asked=asked, marked=False)
         first, *rest = self._places.split(rendering)
-        place, said = len(first), {}
+        place, said = len(first), dict[Mark, str]()
         if not real.startswith(first):
             raise self.unfit("writes something else around these words than around others")
-        for number, after in zip(map(int, rest[::2]), rest[1::2], strict=True):
-            forms = (form for form in _forms(words_of(messages[number])) if real.startswith(form + after, place))
+        for number, kind, after in zip(map(int, rest[::3]), rest[1::3], rest[2::3], strict=True):
+            thought = self._thought(messages[number])
+            text = words_of(messages[number]) if thought is None else thought[2 if kind == _THOUGHT else 4]
+            forms = (form for form in _forms(text) if real.startswith(form + after, place))
             form = next(forms, None)
             if form is None:
                 named = f"message {number + 1} ({messages[number].role})"
                 raise self.unfit(f"writes {named} otherwise than it reads: what it says steers the template")
-            said[number] = form
+            said[number, kind] = form
             place += len(form) + len(after)
         if place != len(real):
             raise self.unfit("writes something else around these words than around others")
@@ -129,6 +151,12 @@ class Jinja:
 
     def unfit(self, what: str) -> DataError:
         return DataError(f"the template {self._name} {what}", fix="choose another data.template, or change the row")
+
+    def _thought(self, message: Message) -> re.Match[str] | None:
+        """The tags, the thought and the words of an answer that has them, for a template that knows the tags."""
+        if not self._reasons or message.role != "assistant":
+            return None
+        return _THINKS.fullmatch(words_of(message))
 
     def _guarded(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -145,7 +173,7 @@ class Jinja:
         for number, message in enumerate(messages):
             words = words_of(message)
             entry: dict[str, Any] = {"role": message.role}
-            entry["content"] = f"{self._mark}{number}e" if marked and words else words
+            entry["content"] = self.marked(number, message) if marked else words
             if message.tool_calls:
                 open_calls = []
                 for call in message.tool_calls:

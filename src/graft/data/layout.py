@@ -1,11 +1,12 @@
 """Where in a chat template's rendering the model speaks, and where people's words go."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graft.data.calls import SYNTAXES, as_json, read_calls
-from graft.data.jinja import Jinja
+from graft.data.jinja import Jinja, Mark
 from graft.data.words import words_of
 from graft.errors import DataError
 from graft.records import Message, ToolCall
@@ -22,22 +23,24 @@ class Part:
 
     Args:
         answer: the number of the assistant's message that it is part of; None for what the model is given.
-        said: the number of the message whose words stand here.
+        said: whose words stand here.
     """
 
     text: str
     answer: int | None
     special: bool = False
-    said: int | None = None
+    said: Mark | None = None
 
 
 @dataclass(frozen=True)
 class Span:
-    """What the model says of message `number`: [start, stop) of a rendering, the token that ends it included."""
+    """What the model says of message `number`: [start, stop) of a rendering, the token `end` that ends it included; or
+    not, where the template writes none behind its last answer."""
 
     number: int
     start: int
     stop: int
+    end: str
 
 
 class Layouts:
@@ -47,6 +50,7 @@ class Layouts:
         self.jinja = jinja
         self._known: dict[tuple[Any, ...], tuple[str, list[Part]]] = {}
         self._plain_ends: frozenset[str] = frozenset()
+        self._all_ends: frozenset[str] = frozenset()
         self._syntax: str | None = None
 
     def of(self, messages: Sequence[Message], tools: Tools, *, asked: bool) -> tuple[str, list[Part]]:
@@ -54,7 +58,7 @@ class Layouts:
         calling = any(message.tool_calls for message in messages)
         if calling:
             self.syntax()  # settles how the template is given arguments
-        key = (asked, *((message.role, bool(words_of(message))) for message in messages))
+        key = (asked, *((m.role, self.jinja.marked(number, m)) for number, m in enumerate(messages)))
         if not tools and not calling and key in self._known:
             return self._known[key]
         rendering = self.jinja.render(messages, tools, asked=asked, marked=True)
@@ -65,15 +69,16 @@ class Layouts:
 
     def ends(self) -> frozenset[str]:
         """The special tokens that end plain answers, the last one and earlier ones, and calls."""
-        user, answer = Message("user", "u"), Message("assistant", "a", trained=True)
-        call, result = Message("assistant", "", trained=True, tool_calls=(_PROBED,)), Message("tool", "r")
+        user, answer, result = Message("user", "u"), Message("assistant", "a"), Message("tool", "r")
+        thinking = replace(answer, content="<think>\nt\n</think>\n\na")
+        calling = replace(answer, content="", tool_calls=(_PROBED,))
         if not self._plain_ends:
-            found = self._ends_in([user, answer])
-            self._plain_ends = found
-            self._plain_ends = found | self._ends_in([user, answer, user, answer])
-        if not self.syntax():
-            return self._plain_ends
-        return self._plain_ends | self._ends_in([user, call, result, answer], (_PROBED_TOOL,))
+            plain = [[user, answer], [user, thinking], [user, answer, user, answer]]
+            self._plain_ends = frozenset().union(*map(self._ends_in, plain))
+            self.syntax()
+            calls = [[user, calling], [user, calling, result, answer]]
+            self._all_ends = self._plain_ends.union(*(self._ends_in(said, (_PROBED_TOOL,)) for said in calls))
+        return self._all_ends
 
     def syntax(self) -> str:
         """How the template writes calls: a call is rendered and read back. "" where it writes none."""
@@ -103,11 +108,8 @@ class Layouts:
             rendering = self.jinja.render(messages, tools, asked=False, marked=True)
             spans = self._spans(rendering, messages, tools)
         except DataError:
-            if self._plain_ends:
-                return frozenset()
-            raise
-        found = self.jinja.specials.finditer
-        return frozenset([*found(rendering, span.start, span.stop)][-1][0] for span in spans)
+            return frozenset()
+        return frozenset(span.end for span in spans)
 
     def _parts(self, rendering: str, messages: Sequence[Message], tools: Tools, *, asked: bool) -> list[Part]:
         """Cut a rendering at special tokens, at the places of words, and where an answer begins and ends."""
@@ -122,6 +124,8 @@ class Layouts:
             cut(done, span.start, None)
             cut(span.start, span.stop, span.number)
             done = span.stop
+            if not rendering.endswith(span.end, span.start, span.stop):
+                parts.append(Part(span.end, span.number, special=True))
         if asked or messages[-1].role != "assistant":  # what stands behind the last answer nobody reads
             cut(done, len(rendering), None)
         return parts
@@ -133,56 +137,77 @@ class Layouts:
             if words_of(message) and number not in places:
                 raise self.jinja.unfit(f"leaves out what {_named(number, message)} says")
         self._check_tools(rendering, tools)
-        spans = []
-        for number, message in enumerate(messages):
-            if message.role == "assistant":
-                start = self._start(rendering, number, messages, tools)
-                later = [place.start() for other, place in places.items() if other > number]
-                words = places[number].end() if number in places else start
-                limit = min((place for place in later if place >= start), default=len(rendering))
-                stop = self._stop(rendering, words, limit, number, messages, tools)
-                if stop is None or (number in places and places[number].start() < start):
-                    what = f"ends {_named(number, message)} with no special token, so no answer would ever end"
-                    raise self.jinja.unfit(what)
-                spans.append(Span(number, start, stop))
-                self._check_calls(rendering[start:stop], message)
-        return spans
+        said = [n for n, message in enumerate(messages) if message.role == "assistant"]
+        spans = [self._span(rendering, places, number, messages, tools) for number in said]
+        return [span for span in spans if span]
 
-    def _start(self, rendering: str, number: int, messages: Sequence[Message], tools: Tools) -> int:
-        """Where message `number` begins: behind what its prompt has after the last words that it gives."""
-        prompt = self.jinja.render(messages[:number], tools, asked=True, marked=True)
-        given = self.jinja.places(prompt)
-        tail = prompt[given[-1][1].end() :] if given else prompt
-        place = dict(self.jinja.places(rendering))[given[-1][0]].end() if given else 0
-        last = number == len(messages) - 1  # the whole prompt must be what it will be asked with
-        if not rendering.startswith(tail, place) or (last and not rendering.startswith(prompt)):
-            what = f"writes something else before {_named(number, messages[number])} than where it asks for it"
-            raise self.jinja.unfit(what)
-        return place + len(tail)
-
-    def _stop(
+    def _span(
         self,
         rendering: str,
-        words: int,
-        limit: int,
+        places: Mapping[int, re.Match[str]],
         number: int,
         messages: Sequence[Message],
         tools: Tools,
-    ) -> int | None:
-        """Behind the special token that ends message `number`, whose words end at `words`."""
-        tokens = list(self.jinja.specials.finditer(rendering, words, limit))
-        if not messages[number].tool_calls or not tokens:
-            return tokens[0].end() if tokens else None
+    ) -> Span | None:
+        """Where message `number` stands. None for one that the template writes otherwise than it asked for it, now that
+        the conversation has gone on: without its thought, say."""
+        last = number == len(messages) - 1
+        prompt = self.jinja.render(messages[:number], tools, asked=True, marked=True)
+        start = self._start(rendering, places, prompt, whole=last)
+        if start is None or not self.jinja.thinks(number, messages[number], rendering):
+            if last:
+                what = f"writes something else before {_named(number, messages[number])} than where it asks for it"
+                raise self.jinja.unfit(what)
+            return None
+        closed = rendering if last else self.jinja.render(messages[: number + 1], tools, asked=False, marked=True)
+        words = places.get(number)
+        later = [place.start() for other, place in places.items() if other > number and place.start() >= start]
+        begin, limit = words.end() if words else start, min(later, default=len(rendering))
+        tokens = list(self.jinja.specials.finditer(rendering, begin, limit))
+        end = self._end(rendering, closed, tokens, calling=bool(messages[number].tool_calls))
+        if not (end or last) or not closed.startswith(prompt + rendering[start : end.start() if end else None]):
+            return None
+        stop = end.end() if end else len(rendering)
+        self._check_calls(rendering[start:stop], messages[number])
+        return Span(number, start, stop, end[0] if end else self.jinja.eos)
+
+    def _start(self, rendering: str, places: Mapping[int, re.Match[str]], prompt: str, *, whole: bool) -> int | None:
+        """Where an answer to `prompt` begins: behind what the prompt has after the last words in it.
+
+        Args:
+            whole: the rendering must begin with all of the prompt.
+        """
+        given = self.jinja.places(prompt)
+        tail = prompt[given[-1][1].end() :] if given else prompt
+        place = places[given[-1][0]].end() if given else 0
+        fits = rendering.startswith(prompt) if whole else rendering.startswith(tail, place)
+        return place + len(tail) if fits else None
+
+    def _end(
+        self, rendering: str, closed: str, tokens: Sequence[re.Match[str]], *, calling: bool
+    ) -> re.Match[str] | None:
+        """Of the special tokens behind an answer's words, the one that ends it.
+
+        Args:
+            closed: the rendering up to this answer.
+            calling: it calls tools, and a call may have special tokens of its own.
+        """
+        if not calling or not tokens:
+            return tokens[0] if tokens else None
         if not self._plain_ends:
             self.ends()
-        for token in tokens:  # a call may have special tokens of its own
-            if token[0] in self._plain_ends:
-                return token.end()
-        closed = self.jinja.render(messages[: number + 1], tools, asked=False, marked=True)
-        if rendering.startswith(closed):
-            return [token for token in tokens if token.end() <= len(closed)][-1].end()
+        if plain := next((token for token in tokens if token[0] in self._plain_ends), None):
+            return plain
+        within = [token for token in tokens if token.end() <= len(closed)] if rendering.startswith(closed) else []
+        if within:
+            return within[-1]
         alike = next((i for i, (a, b) in enumerate(zip(closed, rendering, strict=False)) if a != b), len(closed))
-        return next((token.end() for token in tokens if token.end() > alike), None)
+        return next((token for token in tokens if token.end() > alike), None)
+
+    def unwritten(self, messages: Sequence[Message], tools: Tools) -> bool:
+        """Whether the template writes an answer that is to be learned otherwise than it asked for it."""
+        written = {part.answer for part in self.of(messages, tools, asked=False)[1]}
+        return any(m.role == "assistant" and m.trained and n not in written for n, m in enumerate(messages))
 
     def _check_tools(self, rendering: str, tools: Tools) -> None:
         clear = self.jinja.clear(rendering)

@@ -37,8 +37,12 @@ class Template(Protocol):
         """What is stored with an adapter; `template_of` reads it back."""
         ...
 
+    def samples(self, conversation: Conversation, codec: Codec) -> list[Conversation]:
+        """The conversations to render for this one: itself, but for templates that rewrite what was said before."""
+        ...
+
     def render(self, conversation: Conversation, codec: Codec) -> list[Piece]:
-        """The conversation as the model learns it.
+        """One of `samples`, as the model learns it.
 
         Raises:
             DataError: the template has no place for something in it, or does not fit the tokenizer.
@@ -78,6 +82,9 @@ class AlpacaTemplate:
 
     def content(self) -> dict[str, Any]:
         return asdict(self)
+
+    def samples(self, conversation: Conversation, codec: Codec) -> list[Conversation]:
+        return [conversation]
 
     def render(self, conversation: Conversation, codec: Codec) -> list[Piece]:
         """A prompt, and an answer that ends its turn, for each pair of messages."""
