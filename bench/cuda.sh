@@ -4,8 +4,8 @@
 #
 #     bench/cuda.sh [SHAPE...]        llama-2-7b and llama-3-8b, or tiny, unless given
 #
-# OUT: folder for the figures (runs/bench-cuda). PYTHON: the interpreter that Graft and its extra `bench` are installed
-# for (.venv/bin/python).
+# OUT: folder for the figures (runs/bench-cuda). PYTHON: the interpreter that Graft and its extras `bench` and `quant` are
+# installed for (.venv/bin/python).
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -32,7 +32,8 @@ for SHAPE in $SHAPES; do
     echo
     echo "$SHAPE, bfloat16, LoRA of rank 16, $BATCH samples per step"
     "$PYTHON" bench/show_mfu.py "$OUT/$SHAPE/bench.json"
+    echo
+    "$PYTHON" bench/precisions.py "$MADE" bfloat16 nf4 || echo "NF4: unmeasured"
     rm -rf "$MADE"
 done
-echo "NF4: not available in this version"
 [ "$CUDA" = yes ] || echo "CUDA: unmeasured; run this on a machine with a CUDA device"

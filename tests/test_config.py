@@ -185,6 +185,10 @@ def test_where_no_setting_is_alike_all_are_listed() -> None:
         ("train.learning_rate", -1),
         ("train.learning_rate", float("nan")),
         ("train.schedule", "cosin"),
+        ("train.optimizer", "adam"),
+        ("train.min_learning_rate_ratio", 1.5),
+        ("train.step_gamma", 0),
+        ("train.lora_plus_ratio", 0),
         ("lora.r", "eight"),
         ("lora.r", True),  # `--set lora.r=yes` is no rank of 1
         ("lora.r", {}),
@@ -200,8 +204,10 @@ def test_where_no_setting_is_alike_all_are_listed() -> None:
         ("data.cutoff", 1),
         ("checkpoint.keep", 0),
         ("method", None),
-        ("method", "full"),
+        ("method", "nonsense"),
         ("model.dtype", "int3"),
+        ("model.quantize", "nf5"),
+        ("model.cache_dequantized", True),
     ],
 )
 def test_a_value_that_does_not_fit_is_named_by_its_setting(name: str, value: object) -> None:
@@ -216,6 +222,21 @@ def test_a_value_that_does_not_fit_is_named_by_its_setting(name: str, value: obj
         assert leaf in message if leaf == "held_out" else name in message
         assert "Traceback" not in message
         assert "pydantic" not in message
+
+
+@pytest.mark.parametrize(
+    ("schedule", "unread"),
+    [
+        ("cosine", "step_gamma"),
+        ("linear", "step_gamma"),
+        ("constant", "step_gamma"),
+        ("constant", "min_learning_rate_ratio"),
+        ("step", "min_learning_rate_ratio"),
+    ],
+)
+def test_what_the_schedule_does_not_read_is_an_error(schedule: str, unread: str) -> None:
+    with pytest.raises(ConfigError, match=f"train: the schedule {schedule} does not read {unread}"):
+        build_config({"train.schedule": schedule, f"train.{unread}": 0.5})
 
 
 def test_all_values_that_do_not_fit_are_said_at_once() -> None:

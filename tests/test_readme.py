@@ -8,7 +8,7 @@ import yaml
 from graft.config import Config, flatten_settings
 
 README = Path(__file__).parents[1] / "README.md"
-ROW = re.compile(r"^\| (`[a-z]+(?:\.\w+)?`(?:, `[a-z]+\.\w+`)*) \| (.+?) \|", re.MULTILINE)
+ROW = re.compile(r"^\| (`[a-z]\w*(?:\.\w+)?`(?:, `[a-z]\w*\.\w+`)*) \| (.+?) \|", re.MULTILINE)
 
 
 def test_the_table_has_every_setting_with_its_default() -> None:

@@ -1,10 +1,12 @@
 import random
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
-from graft.runtime import PeakMemory, derived_seed, environment, seed_everything
+from graft.runtime import PeakMemory, derived_seed, environment, free_memory, give_memory_back, seed_everything
 
 MIB = 1 << 20
 
@@ -43,6 +45,51 @@ def test_peak_memory_counts_what_was_in_use_since_it_was_made_and_is_free_again(
     del block
     assert 80 * MIB <= memory.bytes() - before <= 160 * MIB
     assert PeakMemory(cpu).bytes() <= before + 48 * MIB
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is asked")
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    process = psutil.Process()
+    pieces = [torch.ones(MIB // 4) for _ in range(200)]
+    last = pieces[-1]  # what lies above the others in the heap holds them there
+    held = process.memory_info().rss
+    pieces.clear()
+    give_memory_back()
+    assert last.sum() == MIB // 4
+    assert process.memory_info().rss <= held - 150 * MIB
+
+
+def group(folder: Path, **files: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"memory.{name}").write_text(f"{content}\n")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_free_memory_is_what_the_tightest_control_group_leaves(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    monkeypatch.setattr("graft.runtime._OWN_GROUPS", own)
+    monkeypatch.setattr("graft.runtime._GROUPS", groups)
+    cpu = torch.device("cpu")
+    everything = psutil.virtual_memory().total
+    assert 0 < free_memory(cpu) <= everything, "no control groups at all"
+
+    if version == 1:
+        own.write_text("3:cpu:/a\n4:memory:/pod/box\n")
+        root, limit, usage, cached = groups / "memory", "limit_in_bytes", "usage_in_bytes", "total_inactive_file"
+        group(root, limit_in_bytes=2**63 - 4096, usage_in_bytes=5, stat="cache 7")
+    else:
+        own.write_text("0::/pod/box\n")
+        root, limit, usage, cached = groups, "max", "current", "inactive_file"
+        group(root, stat="anon 7")  # the real root has no limit
+    group(root / "pod", **{limit: 10 * MIB, usage: 8 * MIB, "stat": f"anon 1\n{cached} {MIB}"})
+    unlimited = 2**63 - 4096 if version == 1 else "max"
+    group(root / "pod" / "box", **{limit: unlimited, usage: MIB, "stat": f"{cached} 0"})
+    assert free_memory(cpu) == 3 * MIB, "of the parent's limit, with the files read that can be dropped"
+    group(root / "pod" / "box", **{limit: MIB, usage: 2 * MIB})
+    assert free_memory(cpu) == 0
 
 
 def test_the_environment_names_what_can_change_a_result() -> None:

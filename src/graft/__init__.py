@@ -68,11 +68,18 @@ def evaluate(
     )
 
 
-def merge(adapter: str | Path, *, out: str | Path, settings: Mapping[str, Any] | None = None) -> "MergeResult":
-    """Merge an adapter into its base; `ProofError` if the result does not answer as base and adapter did."""
+def merge(
+    adapter: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    weights: Sequence[float] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> "MergeResult":
+    """Merge adapters into their base; `ProofError` if the result does not answer as base and adapters did."""
     from graft.commands.merge import merge as run
 
-    return run(str(adapter), Path(out), settings=settings)
+    adapters = [adapter] if isinstance(adapter, str | Path) else adapter
+    return run([str(one) for one in adapters], Path(out), weights=weights, settings=settings)
 
 
 def load(

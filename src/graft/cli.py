@@ -142,19 +142,24 @@ def evaluate(
 
 @app.command(epilog="Example: graft merge --adapter runs/first --out merged")
 def merge(
-    adapter: Annotated[str, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")],
+    adapters: Annotated[
+        list[str], typer.Option("--adapter", help="Folder of an adapter, or of the run that made it; may stand often.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the merged model to.")],
+    weights: Annotated[
+        list[float] | None, typer.Option("--weight", help="Of what each adapter changes, where there are several.")
+    ] = None,
     model: Model = None,
     config: ConfigFile = None,
     settings: Settings = None,
     json: Json = False,
 ) -> None:
-    """Merge an adapter into its base; handed over only if it answers as base and adapter did."""
+    """Merge adapters into their base; handed over only if it answers as base and adapters did."""
     given = _given({"model.path": model}, config, settings)
     from graft.commands import console
     from graft.commands.merge import merge as run
 
-    result = run(adapter, out, settings=given)
+    result = run(adapters, out, weights=weights or (), settings=given)
     if json:
         return console.print_json(result.as_json())
     print(f"proof: {result.proof}\nmerged: {result.merged}")

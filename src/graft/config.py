@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from graft.errors import ConfigError, nearest
+from graft.sections import (
+    METHOD_NAMES,
+    AdaptionConfig,
+    Ia3Config,
+    LoraConfig,
+    Number,
+    PrefixConfig,
+    PromptConfig,
+    Roles,
+    Section,
+    Whole,
+)
 
 MAX_NEW_TOKENS = 256
 """Longest answer, in tokens, where nothing else is asked for."""
@@ -19,39 +31,37 @@ BENCH_ROWS, BENCH_ROUNDS = 64, 2
 """Of `graft bench`: 8 steps of 8 rows in each of two turns tell a contender that is twice as fast from noise."""
 
 DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
+QuantizeName = Literal["none", "int8", "nf4", "fp4"]
+CacheName = Literal["auto", "always", "never"]
 
 
-def _no_switch(value: object) -> object:
-    """`yes` in YAML is a truth value, and would be read as 1."""
-    if isinstance(value, bool):
-        raise ValueError("a number is due, not yes or no")
-    return value
+def _known_methods(names: str) -> str:
+    parts = names.split("+")
+    for name in parts:
+        if name not in METHOD_NAMES:
+            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHOD_NAMES)}")
+    if len(set(parts)) < len(parts):
+        raise ValueError("a method stands twice")
+    return names
 
 
-Whole = Annotated[int, BeforeValidator(_no_switch)]
-Number = Annotated[float, BeforeValidator(_no_switch)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-def _names(value: object) -> object:
-    """`a,b` on a command line is the list [a, b]; "all-linear" stays a word."""
-    if isinstance(value, str) and value != "all-linear":
-        return [name.strip() for name in value.split(",") if name.strip()]
-    return value
-
-
-class ModelConfig(_Section):
+class ModelConfig(Section):
     path: str = "seedling"
     """A local Hugging Face folder, a hub id, or `seedling`, the model that ships with Graft and needs no download."""
     dtype: DtypeName = "auto"
     """Of the base's weights. auto: float32 on a CPU up to 1e9 parameters (exact, and no slower there), else as stored.
     The adapter is always float32."""
+    quantize: QuantizeName = "none"
+    """How the base's linear layers are stored, its head apart: int8, a byte a weight; nf4 or fp4, half a byte. none: as
+    model.dtype says, which loses nothing. nf4 fits weights better than fp4 does; see docs/precisions.md."""
+    double_quant: bool = True
+    """Of nf4 and fp4, which alone read it: their blocks' scales are quantised too, for 4.13 bits a weight, not 4.5."""
+    cache_dequantized: CacheName = "auto"
+    """Of a quantised base: keep the weights as model.dtype has them as well. The same answers, sooner, for the memory
+    that quantising saved. auto: where they take at most a quarter of what is free."""
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     path: str | list[str] = ""
     """Rows: a file (JSON, JSONL, CSV, Parquet, text; packed or not), a folder, a glob, or a hub id; or a list of
     these."""
@@ -63,7 +73,7 @@ class DataConfig(_Section):
     template: str = "auto"
     """`model`, one that ships with Graft, or the path of a template file. auto: the model's own where it has one, as it
     knows those words; else alpaca. Stored with the adapter, and used wherever that is."""
-    train_on: Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeValidator(_names)] = ["assistant"]
+    train_on: Roles = ["assistant"]
     """Whose words the model learns; a message's own `loss` wins. assistant: what it will be asked to say, calls too."""
     train_on_inputs: bool = False
     """Learn prompts as much as answers: Alpaca-LoRA's name for data.prompt_loss_weight 1."""
@@ -92,32 +102,27 @@ class DataConfig(_Section):
         return self
 
 
-class LoraConfig(_Section):
-    """LoRA (Hu et al. 2021, arXiv 2106.09685)."""
-
-    r: Whole = Field(16, gt=0)
-    """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
-    lora_alpha: Number = Field(32, gt=0)
-    """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
-    lora_dropout: Number = Field(0.0, ge=0, lt=1)
-    """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
-    target_modules: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_names)] = "all-linear"
-    """Linear layers by name or end of name; all-linear: every one but the output head. All matters more than rank."""
-    bias: Literal["none", "all", "lora_only"] = "none"
-    """Which biases of the base train as well. none: there are none in Llama."""
-    use_rslora: bool = False
-    """Scale by lora_alpha / sqrt(r) (arXiv 2312.03732): for ranks above 64."""
-
-
-class TrainConfig(_Section):
+class TrainConfig(Section):
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw", "paged_adamw_8bit", "adafactor", "lion"] = "adamw"
+    """adamw is what rates are known for. Its state of 8 bytes a parameter is 2 in adamw_8bit and 4 in lion, which takes
+    a third to a tenth of the rate; adafactor keeps a row and a column for a matrix. The paged ones put what a CUDA
+    device cannot hold into the host's memory. All but adamw and adafactor need the extra `quant`."""
     learning_rate: Number = Field(3e-4, gt=0)
     """Peak. 3e-4 suits LoRA on 7B models; smaller models take more."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """After the warm-up. cosine and linear end at 0, where the loss is lowest."""
+    schedule: Literal["cosine", "linear", "constant", "step"] = "cosine"
+    """After the warm-up. cosine and linear fall all along, step after each epoch."""
+    min_learning_rate_ratio: Number = Field(0.0, ge=0, le=1)
+    """Share of the peak at which cosine and linear end. 0, where the loss is lowest; above it for a run that another
+    goes on from."""
+    step_gamma: Number = Field(0.85, gt=0, le=1)
+    """Factor of the rate after each epoch under the schedule step. 0.85, as llama-recipes."""
     warmup_steps: Whole = Field(10, ge=0)
-    """Steps over which the rate rises from near 0, while AdamW's averages fill."""
+    """Steps over which the rate rises from near 0, while the optimizer's averages fill."""
     weight_decay: Number = Field(0.0, ge=0)
     """On matrices only. 0: an adapter of few parameters hardly overfits by their size."""
+    lora_plus_ratio: Number = Field(1.0, gt=0)
+    """Factor of the rate for lora_B (LoRA+, arXiv 2402.12354). 1: one rate for all; the paper takes 16, with a lower
+    rate."""
     max_grad_norm: Number = Field(1.0, ge=0)
     """Gradients are scaled down to this L2 norm; 0 leaves them. 1 keeps one odd row from throwing the run off."""
     global_batch: Whole = Field(32, gt=0)
@@ -141,20 +146,33 @@ class TrainConfig(_Section):
     seed: Whole = 42
     """Of the adapter's beginning, the order of rows and dropout."""
 
+    @model_validator(mode="after")
+    def _schedule_reads_its_settings(self) -> "TrainConfig":
+        read = {"cosine": "min_learning_rate_ratio", "linear": "min_learning_rate_ratio", "step": "step_gamma"}
+        for name in ("min_learning_rate_ratio", "step_gamma"):
+            if name != read.get(self.schedule) and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"the schedule {self.schedule} does not read {name}")
+        return self
 
-class CheckpointConfig(_Section):
+
+class CheckpointConfig(Section):
     every: Whole = Field(25, ge=0)
     """Steps between checkpoints; 0 for none but the result. 25: an adapter is small, and so is what a kill costs."""
     keep: Whole = Field(3, gt=0)
     """Newest checkpoints kept."""
 
 
-class Config(_Section):
+class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    method: Literal["lora"] = "lora"
-    """How the base is adapted."""
+    method: Annotated[str, AfterValidator(_known_methods)] = "lora"
+    """How the base is adapted: lora, llama_adapter, llama_adapter_v2, prefix, prompt, ia3, bitfit, full; or several at
+    once where they change different places: lora+prefix."""
     lora: LoraConfig = LoraConfig()
+    adaption: AdaptionConfig = AdaptionConfig()
+    prefix: PrefixConfig = PrefixConfig()
+    prompt: PromptConfig = PromptConfig()
+    ia3: Ia3Config = Ia3Config()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
@@ -249,10 +267,11 @@ def dump_config(config: Config) -> str:
 def flatten_settings(layer: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested or dotted settings by dotted name."""
     sections = {name.split(".")[0] for name in setting_names() if "." in name}
+    mappings = {f"lora.{name}" for name, field in LoraConfig.model_fields.items() if field.default == {}}
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and (value or name in sections):
+        if isinstance(value, Mapping) and name not in mappings and (value or name in sections):
             flat.update(flatten_settings(value, f"{name}."))
         elif value is None and name in sections:
             continue  # the file names the section and leaves it empty

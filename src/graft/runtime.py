@@ -1,10 +1,13 @@
 """The machine under a run: device, seeds, memory, and a description of all that can change a result."""
 
+import ctypes
 import hashlib
 import os
 import platform
 import random
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,6 +15,8 @@ import torch
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 def pick_device() -> torch.device:
@@ -89,6 +94,43 @@ def _resident_peak() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken on `device`; in a container, of what it may have."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return min(psutil.virtual_memory().available, *_left_in_groups())
+
+
+def give_memory_back() -> None:
+    """Return to the system what was freed: of pieces up to 32 MiB glibc keeps much for itself."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What the limit of each control group around this process leaves (cgroups(7), versions 2 and 1)."""
+    yield sys.maxsize
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return  # not Linux
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        old = ("limit_in_bytes", "usage_in_bytes", "total_inactive_file")
+        limit, usage, cached = old if controllers else ("max", "current", "inactive_file")
+        group = Path(path.lstrip("/"))
+        for folder in (_GROUPS / controllers / place for place in (group, *group.parents)):
+            try:
+                most, used, stat = ((folder / f"memory.{name}").read_text() for name in (limit, usage, "stat"))
+            except OSError:
+                continue  # the root, which has no limit, or a group that a container does not see
+            files = re.search(rf"^{cached} (\d+)$", stat, re.MULTILINE)  # read, and dropped when memory is wanted
+            if most.strip() != "max":
+                yield max(0, int(most) - int(used) + (int(files[1]) if files else 0))
 
 
 def environment() -> dict[str, object]:

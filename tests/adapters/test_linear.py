@@ -12,7 +12,6 @@ from graft.adapters.low_rank import LowRank, Part, frozen_linear
 from graft.config import LoraConfig
 from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant
 from graft.records import Route
-from graft.training.activations import saved_activations
 from tests.families import FAMILIES, build, samples
 
 TOKENS, IN = 7, 6
@@ -195,31 +194,6 @@ def test_the_last_mlp_runs_for_what_is_needed_and_the_rest_is_as_ever(family: st
     for one, other in zip(gradients, whole_gradients, strict=True):
         torch.testing.assert_close(one, other)
     assert model.model.layers[-1].mlp.forward is forward
-
-
-@pytest.mark.parametrize("recompute", [0, 1])
-@pytest.mark.parametrize("family", ["llama-gqa", "gemma2"])
-def test_a_gated_mlp_in_pieces_is_that_of_the_whole_stream(
-    family: str, recompute: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = build(family)
-    bank = Bank(model)
-    slots = [bank.add(METHODS["lora"].create(model, LoraConfig(r=2), seed=seed)) for seed in (1, 2)]
-    parameters = [p for s in slots for _, p in bank.adapters[s].named_parameters()]
-    for number, parameter in enumerate(parameters):
-        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(number))
-        parameter.data = parameter.data.double()
-    forest = plant([s for slot in (None, *slots) for s in samples(5, seed=4, slot=slot)], min_shared=1)
-    gradients = []
-    for tokens in (len(forest), 5):
-        monkeypatch.setattr("graft.adapters.gated.ELEMENTS", tokens * model.config.intermediate_size)
-        with saved_activations(model, recompute=recompute, offload=False), bank.routed(forest.routes()):
-            backward_edge_loss(head_of(model), forest_hidden_states(model, forest), forest.edges)
-        gradients.append([parameter.grad for parameter in parameters])
-        for parameter in parameters:
-            parameter.grad = None
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_a_gated_mlp_keeps_gate_and_up_alone() -> None:

@@ -112,6 +112,9 @@ def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
         ("lora.rank=8", "lora.r"),
         ("lora.r=many", "lora.r"),
         ("train.schedule=cosinus", "train.schedule"),
+        ("train.step_gamma=0.5", "the schedule cosine does not read step_gamma"),
+        ("train.optimizer=adam", "train.optimizer"),
+        ("train.lora_plus_ratio=0", "train.lora_plus_ratio"),
         ("data.template=alpca", "`alpaca`"),
         ("data.format=alpac", "`alpaca`"),
         ("lora.target_modules=qproj", "`q_proj`"),
@@ -125,6 +128,18 @@ def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
 def test_settings(assignment: str, expected: str, graft: Graft, tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
     assert expected in refused(graft, tmp_path, "--data", path, "--set", assignment)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="paged optimizers work on a CUDA device")
+@pytest.mark.parametrize("verb", ["train", "dry-run"])
+def test_an_optimizer_that_does_not_work_here_is_refused_before_anything_is_read(
+    verb: str, graft: Graft, tmp_path: Path
+) -> None:
+    nowhere = ("--data", tmp_path / "nowhere.json", "--model", tmp_path / "nowhere")
+    more = ("--dry-run",) if verb == "dry-run" else ()
+    message = refused(graft, tmp_path, *nowhere, "--set", "train.optimizer=paged_adamw", *more)
+    assert "train.optimizer paged_adamw" in message
+    assert "adamw, adamw_8bit, adafactor, lion" in message or "graft-llm[quant]" in message
 
 
 def test_unknown_setting_in_a_file(graft: Graft, tmp_path: Path) -> None:

@@ -47,6 +47,48 @@ def test_train_leaves_a_whole_run(graft: Graft, rows: Path, tmp_path: Path) -> N
     assert "s left" in ran.err
 
 
+@pytest.mark.parametrize("method", ["prefix", "full", "lora+llama_adapter"])
+def test_every_method_goes_the_whole_way(method: str, graft: Graft, rows: Path, tmp_path: Path) -> None:
+    """Trained, broken off and gone on with to the same bits, measured, asked; merged where it can be."""
+    options = ("--data", rows, *QUICK, "--method", method, "--set", "checkpoint.every=4")
+    whole, broken, merged = (tmp_path / name for name in ("whole", "broken", "merged"))
+    assert graft("train", "--out", whole, *options).code == 0
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / "adapter")
+    shutil.rmtree(broken / "checkpoints" / "step-000012")
+    ran = graft("train", "--out", broken, *options, "--resume", "--json")
+    assert ran.code == 0, ran.err
+    files = sorted(path.relative_to(whole) for path in (whole / "adapter").rglob("*.safetensors"))
+    assert [str(file) for file in files] == [
+        f"adapter/{part}adapter_model.safetensors" for part in (["llama_adapter/", "lora/"] if "+" in method else [""])
+    ]
+    for file in files:
+        assert (whole / file).read_bytes() == (broken / file).read_bytes()
+    ran = graft("eval", "--adapter", whole, "--out", tmp_path / "report.html", "--max-new-tokens", 4, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["candidates"]["adapter"]["loss"] < ran.json["candidates"]["base"]["loss"]
+    assert graft("chat", "--adapter", whole, "--prompt", "Say hello.", "--max-new-tokens", 4).code == 0
+    ran = graft("merge", "--adapter", whole, "--out", merged, "--json")
+    if method == "full":
+        assert ran.json["proof"]["holds"], ran.err
+    else:
+        assert (ran.code, merged.exists()) == (2, False)
+        assert "cannot be merged" in ran.err
+
+
+def test_adapters_are_merged_with_weights(graft: Graft, rows: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("other", 2)):
+        more = ("--set", f"train.seed={seed}")
+        assert graft("train", "--data", rows, "--out", tmp_path / name, *QUICK, *more).code == 0
+    both = ("--adapter", tmp_path / "one", "--adapter", tmp_path / "other", "--out", tmp_path / "merged")
+    ran = graft("merge", *both)
+    assert ran.code == 2
+    assert "2 adapters and 0 weights" in ran.err
+    ran = graft("merge", *both, "--weight", 0.7, "--weight", 0.3, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["proof"]["holds"]
+
+
 def test_two_runs_write_the_same_bytes(graft: Graft, rows: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         assert graft("train", "--data", rows, "--out", tmp_path / name, *QUICK).code == 0
@@ -58,8 +100,13 @@ def test_two_runs_write_the_same_bytes(graft: Graft, rows: Path, tmp_path: Path)
     assert (tmp_path / "third" / "adapter" / weights).read_bytes() != (one / weights).read_bytes()
 
 
-def test_resume_gives_the_bits_of_the_run_that_was_not_broken_off(graft: Graft, rows: Path, tmp_path: Path) -> None:
-    options = ("--data", rows, *QUICK, "--set", "checkpoint.every=4")
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("adamw_8bit", marks=pytest.mark.slow)])
+def test_resume_gives_the_bits_of_the_run_that_was_not_broken_off(
+    optimizer: str, graft: Graft, rows: Path, tmp_path: Path
+) -> None:
+    if optimizer == "adamw_8bit":
+        pytest.importorskip("bitsandbytes")
+    options = ("--data", rows, *QUICK, "--set", "checkpoint.every=4", "--set", f"train.optimizer={optimizer}")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert graft("train", "--out", whole, *options).code == 0
     shutil.copytree(whole, broken)
@@ -143,6 +190,47 @@ def test_a_base_in_half_precision_trains_merges_and_answers(
     assert ran.code == 0, ran.err
     losses = {name: figures["loss"] for name, figures in ran.json["candidates"].items()}
     assert losses["merged"] == pytest.approx(losses["adapter"], rel=0.02)
+
+
+def test_a_quantised_base_trains_and_is_the_same_one_in_every_later_verb(
+    graft: Graft, rows: Path, tmp_path: Path
+) -> None:
+    run, merged = tmp_path / "run", tmp_path / "merged"
+    quantised = ("--set", "model.quantize=nf4", "--set", "model.double_quant=false")
+    settings = (*quantised, *QUICK, "--set", "train.max_steps=4", "--set", "data.held_out=4")
+    ran = graft("train", "--data", rows, "--out", run, *settings, "--json")
+    assert ran.code == 0, ran.err
+    said = json.loads((run / "adapter" / "graft.json").read_text())
+    assert (said["base_quantize"], said["base_double_quant"]) == ("nf4", False)
+
+    proof = graft("merge", "--adapter", run, "--out", merged, "--json")
+    assert proof.code == 0, proof.err
+    assert proof.json["proof"]["difference"] <= 1e-4, "merged into the weights that it was trained on"
+    figures = graft("eval", "--adapter", run, "--merged", merged, "--json", "--max-new-tokens", 2).json["candidates"]
+    assert figures["adapter"]["loss"] == pytest.approx(ran.json["last_eval_loss"], rel=1e-6)
+    assert figures["base"]["loss"] == pytest.approx(ran.json["first_eval_loss"], rel=1e-6)
+    assert figures["merged"]["loss"] == pytest.approx(figures["adapter"]["loss"], rel=1e-4)
+    plain = ("--set", "model.quantize=none", "--json", "--max-new-tokens", 2)
+    other = graft("eval", "--adapter", run, *plain).json["candidates"]
+    assert other["base"]["loss"] != pytest.approx(figures["base"]["loss"], rel=1e-4), "unless told otherwise"
+    assert AutoModelForCausalLM.from_pretrained(merged).dtype == torch.float32
+    eight = ("--set", "model.quantize=int8", "--json", "--max-new-tokens", 2)
+    smaller = graft("eval", "--merged", merged, "--no-base", *eight).json["candidates"]["merged"]["loss"]
+    assert 0 < abs(smaller - figures["merged"]["loss"]) < 0.1, "the merged model is quantised where that is asked for"
+
+
+def test_kept_weights_change_no_bit_of_a_run(graft: Graft, rows: Path, tmp_path: Path) -> None:
+    losses = []
+    for cache in ("always", "never"):
+        settings = ("--set", "model.quantize=int8", "--set", f"model.cache_dequantized={cache}")
+        ran = graft("train", "--data", rows, "--out", tmp_path / cache, *settings, *QUICK, "--set", "train.max_steps=3")
+        assert ran.code == 0, ran.err
+        losses.append([line["loss"] for line in read_metrics(tmp_path / cache / "metrics.jsonl")])
+    assert losses[0] == losses[1]
+    weights = [
+        (tmp_path / cache / "adapter" / "adapter_model.safetensors").read_bytes() for cache in ("always", "never")
+    ]
+    assert weights[0] == weights[1]
 
 
 def test_eval_gives_the_candidates_that_were_asked_for(

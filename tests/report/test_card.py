@@ -19,4 +19,6 @@ def test_the_card_tells_what_was_trained_on_what_and_to_what_effect() -> None:
     for fact in ("1,234,567", "rows.json, more.json", "template alpaca", "2.3457 before", "1.5000 after"):
         assert fact in card
     assert "Held-out" not in model_card(config, 1, None, None)
+    assert "quantised" not in card
+    assert "quantised to nf4" in model_card(build_config({"model.quantize": "nf4"}), 1, None, None)
     assert model_card(config, 1234567, 2.34567, 1.5) == card

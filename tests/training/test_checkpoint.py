@@ -12,15 +12,16 @@ from graft.training import Checkpoints, State, build_optimizer, restore
 from tests.families import build
 
 
-def parts(rank: int = 2) -> tuple[Bank, Adapter, torch.optim.AdamW]:
+def parts(rank: int = 2, optimizer: str = "adamw") -> tuple[Bank, Adapter, torch.optim.Optimizer]:
     bank = Bank(build("llama-gqa", dtype=torch.float32))
     adapter = METHODS["lora"].create(bank.model, LoraConfig(r=rank, target_modules=["q_proj"]), seed=1)
     bank.add(adapter)
-    optimizer = build_optimizer(list(adapter.named_parameters()), TrainConfig())
+    settings = TrainConfig.model_validate({"optimizer": optimizer})
+    built = build_optimizer(list(adapter.named_parameters()), settings)
     for _, parameter in adapter.named_parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
-    return bank, adapter, optimizer
+    built.step()
+    return bank, adapter, built
 
 
 def save(folder: Path, *numbers: int, keep: int = 3) -> Checkpoints:
@@ -79,6 +80,15 @@ def test_the_state_of_another_adapter_is_refused(tmp_path: Path) -> None:
     _, adapter, optimizer = parts(rank=3)
     with pytest.raises(RunError, match="another adapter"):
         restore(tmp_path / "step-000007", adapter, optimizer)
+
+
+def test_the_state_of_another_optimizer_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    save(tmp_path, 7)
+    _, adapter, optimizer = parts(optimizer="adafactor")
+    before = {name: parameter.clone() for name, parameter in adapter.named_parameters()}
+    with pytest.raises(RunError, match="step-000007 holds the state of AdamW, and this run's optimizer is Adafactor"):
+        restore(tmp_path / "step-000007", adapter, optimizer)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in adapter.named_parameters())
 
 
 def test_after_a_restart_the_broken_do_not_pass_for_the_newest(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from graft.records import Source, TokenSequence
 from graft.runtime import seed_everything
 from graft.training import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
 from tests.families import build, samples
+from tests.training.conftest import DEVICE, every_optimizer
 
 
 def training(
@@ -25,22 +26,24 @@ def training(
     dtype: torch.dtype = torch.float64,
     global_batch: int = 8,
     recompute: int = 0,
+    device: torch.device | None = None,
+    **settings: Any,
 ) -> Training:
     seed_everything(0)
-    model = build("llama-gqa", dtype=dtype)
+    model = build("llama-gqa", dtype=dtype).to(device)
     bank = Bank(model)
     adapter = METHODS["lora"].create(model, LoraConfig(r=4, lora_dropout=dropout), seed=1)
     for _, parameter in adapter.named_parameters():
         parameter.data = parameter.data.to(dtype)
     slot = bank.add(adapter)
-    settings = TrainConfig(learning_rate=1e-2, weight_decay=0.1)
+    config = TrainConfig.model_validate({"learning_rate": 1e-2, "weight_decay": 0.1, **settings})
     rows = sequences or [s for s in samples(30, seed=1) if s.trained_tokens]
     return Training(
         bank=bank,
         slot=slot,
         batches=Batches(rows, global_batch=global_batch, epochs=2, max_steps=0, seed=0),
-        optimizer=build_optimizer(list(adapter.named_parameters()), settings),
-        rate=lambda step: settings.learning_rate,
+        optimizer=build_optimizer(list(adapter.named_parameters()), config),
+        rate=lambda step: config.learning_rate / step,
         max_tokens=max_tokens,
         max_grad_norm=1.0,
         seed=0,
@@ -97,6 +100,33 @@ def test_training_lowers_the_loss_and_leaves_the_base_alone() -> None:
     done = steps(run)
     assert done[-1].loss < done[0].loss
     assert all(torch.equal(p, base[n]) for n, p in run.bank.model.named_parameters() if n in base)
+
+
+def test_lora_plus_moves_lora_b_further_and_the_rest_as_before() -> None:
+    """AdamW's first step is the rate times the sign of the gradient."""
+    plain, plus = (training(weight_decay=0.0, lora_plus_ratio=ratio, global_batch=100) for ratio in (1, 16))
+    for run in (plain, plus):
+        run.batches.total_steps = 1
+        before = weights(run)
+        assert [step.lr for step in steps(run)] == [1e-2]
+        moved = {name: (tensor - before[name]).abs().max().item() for name, tensor in weights(run).items()}
+        expected = 1e-2 if run is plain else 16e-2
+        assert [size for name, size in moved.items() if ".lora_B." in name] == pytest.approx([expected] * 21, rel=1e-3)
+        assert not any(size for name, size in moved.items() if ".lora_A." in name), "its first gradient is 0"
+
+
+def test_the_ratio_of_lora_plus_holds_through_the_schedule() -> None:
+    run = training(lora_plus_ratio=16)
+    rates: list[tuple[float, set[float]]] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Stepped):
+            rates.append((event.lr, {group["lr"] for group in run.optimizer.param_groups}))
+
+    run.subscribers = [hear]
+    run.run()
+    assert len({rate for rate, _ in rates}) > 1
+    assert all(groups == {rate, 16 * rate} for rate, groups in rates)
 
 
 def test_figures_of_a_step_count_its_samples() -> None:
@@ -193,8 +223,12 @@ def test_a_sample_above_max_tokens_is_named() -> None:
         training(max_tokens=50, sequences=[long])
 
 
-def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
-    whole = training(dropout=0.2, dtype=torch.float32)
+@every_optimizer()
+def test_a_resumed_run_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
+    def begin() -> Training:
+        return training(dropout=0.2, dtype=torch.float32, device=DEVICE, optimizer=name, lora_plus_ratio=4)
+
+    whole = begin()
     expected = steps(whole)
 
     def saving(run: Training) -> Checkpoints:
@@ -206,7 +240,7 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
         run.save_every = 2
         return checkpoints
 
-    broken_off = training(dropout=0.2, dtype=torch.float32)
+    broken_off = begin()
     checkpoints = saving(broken_off)
 
     def stop(event: Event) -> None:
@@ -217,7 +251,7 @@ def test_a_resumed_run_ends_in_the_same_bits(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         broken_off.run()
 
-    resumed = training(dropout=0.2, dtype=torch.float32)
+    resumed = begin()
     newest, faults = checkpoints.newest()
     assert newest is not None
     assert not faults

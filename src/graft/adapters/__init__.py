@@ -1,7 +1,23 @@
 """Layer 1: the adapter contract, one file a method, the bank that routes slots, and storage in PEFT's format."""
 
 from graft.adapters.bank import Bank
-from graft.adapters.contract import Adapter
-from graft.adapters.storage import METHODS, Provenance, load_adapter, read_provenance, save_adapter
+from graft.adapters.blend import blend
+from graft.adapters.contract import Adapter, join
+from graft.adapters.methods import METHODS, create_adapter, settings_for
+from graft.adapters.storage import Provenance, is_adapter, load_adapter, read_provenance, refill, save_adapter
 
-__all__ = ["METHODS", "Adapter", "Bank", "Provenance", "load_adapter", "read_provenance", "save_adapter"]
+__all__ = [
+    "METHODS",
+    "Adapter",
+    "Bank",
+    "Provenance",
+    "blend",
+    "create_adapter",
+    "is_adapter",
+    "join",
+    "load_adapter",
+    "read_provenance",
+    "refill",
+    "save_adapter",
+    "settings_for",
+]

@@ -1,18 +1,22 @@
 """The adapters on one base model, each in a slot, and the switch that says which part of a stream each one runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from graft.adapters.contract import Adapter
+from graft.adapters.contract import WHOLE_MODEL, Adapter, AttentionGraft, Graft
 from graft.adapters.gated import keep_gate_and_up
-from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, Switch
-from graft.adapters.targets import linear_layers
-from graft.records import Route
+from graft.adapters.grafted import GraftedAttention, GraftedEmbedding, GraftedModule
+from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, merged_module
+from graft.adapters.switch import Switch
+from graft.adapters.targets import attention_layers, linear_layers, weighted_modules
+from graft.errors import AdapterError
+from graft.records import Route, TokenSequence
 
 
 class Bank:
@@ -25,19 +29,31 @@ class Bank:
         model.requires_grad_(False)
         for name, layer in linear_layers(model).items():
             self._put(name, GraftedLinear(layer, self._switch))
-        self._gated = [module for module in model.modules() if keep_gate_and_up(module, self._switch)]
+        self._gated = [module for module in model.modules() if keep_gate_and_up(module)]
         self._siblings = [together for module in list(model.modules()) for together in self._bring_together(module)]
 
     def add(self, adapter: Adapter) -> int:
         """Graft `adapter` onto the model; returns its slot."""
         slot = max(self.adapters, default=-1) + 1
-        for name, graft in adapter.grafts.items():
-            layer = self.model.get_submodule(name)
-            assert isinstance(layer, GraftedLinear)
-            layer.grafts[str(slot)] = graft.to(layer.weight.device)
+        for place, graft in adapter.grafts.items():
+            graft.to(self.model.device)
+            for holder in self._holders(place, graft):
+                assert str(slot) not in holder.grafts, "methods that collide are not joined"
+                holder.grafts[str(slot)] = graft
+        if adapter.virtual_tokens:
+            self._holder(self._embeddings())
         self.adapters[slot] = adapter
         adapter.train(False)
         return slot
+
+    def prompted(self, sample: TokenSequence) -> TokenSequence:
+        """`sample` behind the virtual tokens of its slot, where that has any."""
+        count = 0 if sample.adapter_slot is None else self.adapters[sample.adapter_slot].virtual_tokens
+        if not count:
+            return sample
+        ids = tuple(range(-1, -1 - count, -1))
+        shares = sample.shares and (0.0,) * count + sample.shares
+        return replace(sample, ids=ids + sample.ids, trained=(False,) * count + sample.trained, shares=shares)
 
     @contextmanager
     def routed(self, routes: Sequence[Route], *, needed: Tensor | None = None) -> Iterator[None]:
@@ -54,30 +70,75 @@ class Bank:
             with self._switch.turned_to(list(routes)), nullcontext() if needed is None else self._narrowed(needed):
                 yield
         finally:
+            self._switch.virtual = None
             for siblings in self._siblings:
                 siblings.forget()
 
     def merge(self, slot: int) -> PreTrainedModel:
         """Fold the adapter of `slot` into the base's weights and take every graft off; the bank is empty after it.
 
-        The sum is made in float32 and stored in the base's dtype.
+        The sum is made in float32 and stored in the base's dtype. Quantised layers become plain ones.
+
+        Raises:
+            AdapterError: the adapter cannot be merged; nothing is changed then.
         """
         adapter = self.adapters[slot]
+        merged = {
+            place: graft.merged(self._base_of(holder))
+            for place, graft in adapter.grafts.items()
+            for holder in self._holders(place, graft)
+        }
+        self._refuse_half_a_tie(merged)
         for module in self._gated:
             del module.forward
-        for name in list(linear_layers(self.model)):
-            layer = self.model.get_submodule(name)
-            if not isinstance(layer, GraftedLinear):
-                continue
-            if (graft := adapter.grafts.get(name)) is not None:
-                weight, bias = graft.merged(layer.base.weight, layer.base.bias)
-                with torch.no_grad():
-                    layer.base.weight.copy_(weight)
-                    if bias is not None:
-                        layer.base.bias.copy_(bias)
-            self._put(name, layer.base)
+        for name, module in list(self.model.named_modules()):
+            if isinstance(module, GraftedLinear | GraftedModule):
+                self._put(name, merged_module(module.base, merged.get(name, {})))
+            elif isinstance(getattr(module, "grafted", None), GraftedAttention):
+                del module.grafted
         self.adapters.clear()
         return self.model
+
+    def _refuse_half_a_tie(self, merged: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Raise an AdapterError if one of two modules that share a weight is to get another than the other."""
+        sharing: dict[int, list[str]] = {}
+        for name, module in weighted_modules(self.model).items():
+            sharing.setdefault(id(module._parameters.get("weight", module)), []).append(name)
+        for names in sharing.values():
+            first, *others = (merged.get(name, {}).get("weight") for name in names)
+            if not all(_same(first, other) for other in others):
+                raise AdapterError(
+                    f"the adapter cannot be merged: {' and '.join(names)} are one weight in the base, and differ in it",
+                    fix="train both in lora.modules_to_save, or serve base and adapter: graft chat --adapter",
+                )
+
+    def _holders(self, place: str, graft: Graft) -> list["GraftedLinear | GraftedModule | GraftedAttention"]:
+        """The modules that hold the graft of a place, wrapped where they are not yet."""
+        if not isinstance(graft, AttentionGraft):
+            return [self._holder(self._embeddings() if place == WHOLE_MODEL else place)]
+        layers = attention_layers(self.model)
+        found: list[GraftedLinear | GraftedModule | GraftedAttention] = []
+        for number, (name, attention) in enumerate(layers.items()):
+            if place in (WHOLE_MODEL, name):
+                if not hasattr(attention, "grafted"):
+                    attention.grafted = GraftedAttention(attention, number, self._switch)
+                found.append(cast(GraftedAttention, attention.grafted))
+        return found
+
+    def _holder(self, place: str) -> GraftedLinear | GraftedModule:
+        module = self.model.get_submodule(place)
+        if not isinstance(module, GraftedLinear | GraftedModule):
+            kind = GraftedEmbedding if isinstance(module, nn.Embedding) else GraftedModule
+            module = kind(module, self._switch)
+            self._put(place, module)
+        return module
+
+    def _base_of(self, holder: nn.Module) -> nn.Module:
+        return holder if isinstance(holder, GraftedAttention) else cast(nn.Module, holder.base)
+
+    def _embeddings(self) -> str:
+        table = self.model.get_input_embeddings()
+        return next(str(name) for name, module in self.model.named_modules() if module is table)
 
     @contextmanager
     def _narrowed(self, needed: Tensor) -> Iterator[None]:
@@ -113,3 +174,7 @@ class Bank:
     def _put(self, name: str, module: nn.Module) -> None:
         parent, _, leaf = name.rpartition(".")
         setattr(self.model.get_submodule(parent), leaf, module)
+
+
+def _same(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other or (one is not None and other is not None and one.equal(other))

@@ -1,53 +1,116 @@
-"""The contract that every method keeps: wrap a linear layer, run, merge into a plain one, save and load in PEFT's form.
+"""The contract that every method keeps: graft modules, run, merge into plain ones, save and load in PEFT's form.
 
-in, out = features of the wrapped layer. A stream has shape (..., T, features).
+in, out = features of a linear layer. A stream has shape (1, T, features). H, K = query and key/value heads, D = head
+size, n = virtual tokens.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.low_rank import LowRank
-from graft.config import LoraConfig
+from graft.errors import AdapterError
+from graft.sections import Section
+
+WHOLE_MODEL = ""
+"""The place of virtual tokens: of their keys and values in every layer, or of their embeddings."""
 
 
 class Graft(nn.Module, ABC):
-    """What one adapter adds to one linear layer. Its parameters are the only ones that train."""
+    """What one adapter adds at one place of a model. Its parameters are the only ones that train."""
 
-    @abstractmethod
-    def forward(self, states: Tensor, output: Tensor, base: nn.Linear) -> Tensor:
-        """The layer's output with this graft, from its input `states` and the base's own `output` for them."""
-
-    def low_rank(self) -> LowRank | None:
-        """The product that is all this graft adds now, run in one step with the base in the place of `forward`."""
-        return None
-
-    @abstractmethod
-    def merged(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Weight (out, in) and bias (out,) in float32 of the plain layer that answers as the grafted one."""
+    dropout: float = 0.0
+    """Probability with which training leaves something out; what is above 0 makes the forward pass random."""
 
     @abstractmethod
     def peft_tensors(self) -> dict[str, nn.Parameter]:
-        """The parameters under the names that PEFT gives them below the layer's own name."""
+        """The parameters under the names that PEFT gives them below the place's own name."""
+
+    def file_tensors(self) -> dict[str, Tensor]:
+        """What stands in the file under those names: the parameters, unless PEFT knows them in another form."""
+        return dict(self.peft_tensors())
+
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take what `file_tensors` gave; names and shapes are the same."""
+        with torch.no_grad():
+            for name, parameter in self.peft_tensors().items():
+                parameter.copy_(tensors[name])
+
+    def merged(self, base: nn.Module) -> dict[str, Tensor]:
+        """Tensors in float32, by name, with which a plain module answers as `base` does with this graft.
+
+        Raises:
+            AdapterError: there are none.
+        """
+        raise AdapterError(
+            f"{type(self).__name__.removesuffix('Graft')} adapters cannot be merged: what they train has no place in "
+            "the base's weights",
+            fix="serve base and adapter: graft chat --adapter, graft eval --adapter",
+        )
+
+
+class ModuleGraft(Graft):
+    """A graft on a linear layer, a norm, the embeddings or the output head."""
+
+    @abstractmethod
+    def forward(self, states: Tensor, output: Tensor | None, base: nn.Module) -> Tensor:
+        """The module's output with this graft, from its input `states` and what comes before this step.
+
+        `output` is the base's own, with the `low_rank` product added to it; None if `stands_alone`.
+        """
+
+    def low_rank(self) -> LowRank | None:
+        """A product that is added to a linear layer's output in one step with the base."""
+        return None
+
+    @property
+    def in_one_step(self) -> bool:
+        """The product is all that this graft does now."""
+        return False
+
+    @property
+    def stands_alone(self) -> bool:
+        """The base's output is not needed."""
+        return False
+
+
+class AttentionGraft(Graft):
+    """A graft on attention, between the projections and the back end."""
+
+    def prefix(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values of the virtual tokens in `layer`, (K, n, D) each."""
+        return None
+
+    def added(self, attention: nn.Module, query_HTD: Tensor, scaling: float) -> Tensor | None:
+        """What queries (1, H, T, D) take from elsewhere, (1, H, T, D), on top of what they take from the stream."""
+        return None
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One method's grafts on one model, by the name of the layer."""
+    """One method's grafts on one model, by the name of the module, or several methods' at once.
+
+    Args:
+        virtual_tokens: that stand before every sample.
+        parts: the adapters that were joined; none in one of a single method.
+    """
 
     method: str
-    settings: LoraConfig
+    settings: Section
     grafts: Mapping[str, Graft]
+    virtual_tokens: int = 0
+    parts: tuple["Adapter", ...] = ()
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every trained parameter with its name in the file, in the order of the names."""
-        for layer in sorted(self.grafts):
-            for name, parameter in sorted(self.grafts[layer].peft_tensors().items()):
-                yield f"base_model.model.{layer}.{name}", parameter
+        for place in sorted(self.grafts):
+            for name, parameter in sorted(self.grafts[place].peft_tensors().items()):
+                yield file_name(place, name), parameter
 
     def train(self, mode: bool = True) -> None:
         """Dropout on or off. The base never has any: it is not what learns."""
@@ -57,26 +120,70 @@ class Adapter:
     @property
     def deterministic(self) -> bool:
         """The same input gives the same output in training, so that samples may share what they have in common."""
-        return not self.settings.lora_dropout
+        return not any(graft.dropout for graft in self.grafts.values())
 
     @property
     def trained_parameters(self) -> int:
         return sum(parameter.numel() for _, parameter in self.named_parameters())
 
 
+def file_name(place: str, name: str) -> str:
+    """A tensor's name in the file: that of PEFT."""
+    return name if place == WHOLE_MODEL else f"base_model.model.{place}.{name}"
+
+
+def join(adapters: tuple[Adapter, ...]) -> Adapter:
+    """Adapters of several methods as one, which answers for all of them.
+
+    Raises:
+        AdapterError: two of them change one place, or have virtual tokens.
+    """
+    if len(adapters) == 1:
+        return adapters[0]
+    owners: dict[str, str] = {}
+    for adapter in adapters:
+        for place in adapter.grafts:
+            if place in owners:
+                raise AdapterError(
+                    f"{owners[place]} and {adapter.method} both change {place or 'what stands before a sample'}",
+                    fix="join methods that change different places, such as lora+prefix or lora+llama_adapter",
+                )
+            owners[place] = adapter.method
+    if sum(bool(adapter.virtual_tokens) for adapter in adapters) > 1:
+        raise AdapterError("two methods have virtual tokens", fix="take one of prefix and prompt")
+    grafts = {place: graft for adapter in adapters for place, graft in adapter.grafts.items()}
+    virtual = sum(adapter.virtual_tokens for adapter in adapters)
+    return Adapter("+".join(a.method for a in adapters), Section(), grafts, virtual, adapters)
+
+
+Encode = Callable[[str], list[int]]
+
+
 class Method(Protocol):
-    """A way to adapt a base. One file each; `METHODS` in `graft.adapters` lists them."""
+    """A way to adapt a base. One file each; `graft.adapters.methods` lists them."""
 
-    peft_type: str
+    @property
+    def peft_types(self) -> tuple[str, ...]:
+        """What `adapter_config.json` may call it; types that PEFT does not know are ours."""
+        ...
 
-    def create(self, model: PreTrainedModel, settings: LoraConfig, *, seed: int) -> Adapter:
-        """A fresh adapter for `model`, which still answers as the base."""
+    def create(self, model: PreTrainedModel, settings: Any, *, seed: int, encode: Encode | None = None) -> Adapter:
+        """A fresh adapter for `model`, which is not changed.
+
+        Args:
+            settings: the method's own section.
+            encode: text to ids, for methods that begin from a text.
+        """
         ...
 
     def peft_config(self, adapter: Adapter, model: PreTrainedModel) -> dict[str, Any]:
         """What `adapter_config.json` says of the adapter on `model`."""
         ...
 
-    def settings_of(self, peft_config: Mapping[str, Any]) -> LoraConfig:
-        """The settings behind an `adapter_config.json`; what this method cannot honour is an error."""
+    def settings_of(self, peft_config: Mapping[str, Any], tensors: Collection[str]) -> Section:
+        """The settings behind an `adapter_config.json` beside a file of these `tensors`.
+
+        Raises:
+            AdapterError: it asks for what this method cannot honour.
+        """
         ...

@@ -1,32 +1,17 @@
-"""Frozen linear layers with the grafts of several slots, and the switch that says which of them runs now."""
+"""Frozen linear layers with the grafts of several slots."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from graft.adapters.contract import Graft
+from graft.adapters.contract import ModuleGraft
 from graft.adapters.low_rank import LowRank, Part, frozen_linear, itself
+from graft.adapters.switch import Switch
 from graft.records import Route
 
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of layers below one module that read the same input, in every family that keeps them apart."""
-
-
-class Switch:
-    """Which adapter slot runs which part of the stream now. With no route, the base alone answers."""
-
-    def __init__(self) -> None:
-        self.routes: list[Route] = []
-
-    @contextmanager
-    def turned_to(self, routes: list[Route]) -> Iterator[None]:
-        before, self.routes = self.routes, routes
-        try:
-            yield
-        finally:  # recomputed activations may stop half way, by an exception
-            self.routes = before
 
 
 class GraftedLinear(nn.Module):
@@ -47,16 +32,28 @@ class GraftedLinear(nn.Module):
     def bias(self) -> Tensor | None:
         return self.base.bias
 
-    def graft_of(self, slot: int | None) -> Graft | None:
+    def graft_of(self, slot: int | None) -> ModuleGraft | None:
         if (key := str(slot)) not in self.grafts:
             return None
         graft = self.grafts[key]
-        assert isinstance(graft, Graft)
+        assert isinstance(graft, ModuleGraft)
         return graft
 
     def forward(self, *inputs: Tensor, made: Callable[..., Tensor] = itself) -> Tensor:
         """The output for `made(*inputs)`, of which the backward pass keeps the inputs alone."""
         return self.siblings.output_of(self, inputs, made)
+
+
+def merged_module(base: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """`base` with these tensors, in its own type. A linear layer whose weight is no parameter is quantised and cannot
+    hold another: a plain one takes its place, and its dequantised weight."""
+    if isinstance(base, nn.Linear) and not isinstance(weight := base.weight, nn.Parameter):
+        plain = nn.Linear(base.in_features, base.out_features, bias=False, device="meta")
+        plain.weight, plain.bias = nn.Parameter(weight, requires_grad=False), base.bias
+        base = plain
+    for name, value in tensors.items():
+        base.get_parameter(name).data.copy_(value)
+    return base
 
 
 class Siblings:
@@ -98,30 +95,43 @@ def _run(
 ) -> list[Tensor]:
     """What `layers` make of a stream: low-rank grafts in the same step as the base, others after it."""
     assert not routes or routes[-1].stop == inputs[0].shape[-2], "routes cover the stream"
-    parts = [Part(r.start, r.stop, [_low_rank(layer.graft_of(r.slot)) for layer in layers]) for r in routes]
-    parts = [part for part in parts if any(part.added) and part.start < part.stop]
-    outputs = frozen_linear(inputs, [layer.base for layer in layers], parts, made=made)
-    return [_with_others(layer, inputs, output, routes, made) for layer, output in zip(layers, outputs, strict=True)]
+    grafts = [[layer.graft_of(route.slot) for route in routes] for layer in layers]
+    if routes and all(graft and graft.stands_alone for of_layer in grafts for graft in of_layer):
+        outputs: list[Tensor | None] = [None for _ in layers]
+    else:
+        parts = [
+            Part(route.start, route.stop, [_low_rank(of_layer[number]) for of_layer in grafts])
+            for number, route in enumerate(routes)
+        ]
+        parts = [part for part in parts if any(part.added)]
+        outputs = [*frozen_linear(inputs, [layer.base for layer in layers], parts, made=made)]
+    return [
+        _with_others(layer.base, of_layer, inputs, output, routes, made)
+        for layer, of_layer, output in zip(layers, grafts, outputs, strict=True)
+    ]
 
 
 def _with_others(
-    layer: GraftedLinear,
+    base: nn.Linear,
+    grafts: Sequence[ModuleGraft | None],
     inputs: Sequence[Tensor],
-    output: Tensor,
+    output: Tensor | None,
     routes: Sequence[Route],
     made: Callable[..., Tensor],
 ) -> Tensor:
-    """The output of `layer` with what those of its grafts do that are no low-rank products."""
-    others = [graft if graft and not graft.low_rank() else None for graft in (layer.graft_of(r.slot) for r in routes)]
-    if not any(others):
+    """The output of a layer with what those of its grafts do that are more than low-rank products."""
+    if output is not None and all(graft is None or graft.in_one_step for graft in grafts):
         return output
     states, parts = made(*inputs), []
-    for route, graft in zip(routes, others, strict=True):
+    for route, graft in zip(routes, grafts, strict=True):
         part = slice(route.start, route.stop)
-        grown = output[..., part, :]
-        parts.append(graft(states[..., part, :], grown, layer.base) if graft else grown)
+        grown = None if output is None else output[..., part, :]
+        if graft is not None and not graft.in_one_step:
+            grown = graft(states[..., part, :], grown, base)
+        assert grown is not None
+        parts.append(grown)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
 
 
-def _low_rank(graft: Graft | None) -> LowRank | None:
+def _low_rank(graft: ModuleGraft | None) -> LowRank | None:
     return graft.low_rank() if graft else None

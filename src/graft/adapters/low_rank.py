@@ -100,10 +100,9 @@ class _FrozenLinear(torch.autograd.Function):
         states = made.detach()
         grad_states = None
         if any(wanted):
-            weights = [base.weight.to(grads[0].dtype) for base in ctx.bases]
-            grad_states = grads[0] @ weights[0]
-            for grad, weight in zip(grads[1:], weights[1:], strict=True):
-                grad_states.addmm_(grad, weight)
+            grad_states = grads[0] @ ctx.bases[0].weight.to(grads[0].dtype)
+            for grad, base in zip(grads[1:], ctx.bases[1:], strict=True):  # one widened weight at a time
+                grad_states.addmm_(grad, base.weight.to(grad.dtype))
         grad_factors: list[Tensor] = []
         for part in ctx.parts:
             narrowed = next(saved)
@@ -123,9 +122,11 @@ class _FrozenLinear(torch.autograd.Function):
 
 def _through(made: Tensor, inputs: Sequence[Tensor], grad: Tensor | None) -> list[Tensor | None]:
     """The gradients of the inputs from that of what was made of them."""
-    wanted = [states for states in inputs if states.requires_grad]
-    grads = iter(torch.autograd.grad(made, wanted, grad) if wanted else ())
-    return [next(grads) if states.requires_grad else None for states in inputs]
+    if made is inputs[0]:
+        return [grad]
+    if grad is not None:
+        made.backward(grad)
+    return [states.grad for states in inputs]
 
 
 def _linear(states: Tensor, base: nn.Linear) -> Tensor:

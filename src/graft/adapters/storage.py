@@ -1,7 +1,8 @@
 """Adapters on disk, in PEFT's format: `adapter_config.json`, `adapter_model.safetensors`; and our own `graft.json`."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from graft.adapters.contract import Adapter, Method
-from graft.adapters.lora import Lora
+from graft.adapters.contract import Adapter, file_name, join
+from graft.adapters.methods import METHODS
 from graft.errors import AdapterError
-
-METHODS: dict[str, Method] = {"lora": Lora()}
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PROVENANCE_FILE = "graft.json"
-_SHOWN = 8  # differences listed in an error before "and n more"
+_LAYER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Provenance:
         base_fingerprint: hash of the base's content.
         template: the template file's content, used wherever the adapter is.
         data: which rows it was trained on: path and SHA-256 of the file, and the settings that split it.
+        base_quantize, base_double_quant: how the base's linear layers were stored, as `model.quantize` and
+            `model.double_quant` name it. A `graft.json` of before there was a choice does not say.
     """
 
     base_path: str
@@ -42,23 +43,50 @@ class Provenance:
     base_fingerprint: str
     template: dict[str, Any]
     data: dict[str, Any]
+    base_quantize: str = "none"
+    base_double_quant: bool = True
 
 
 def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> None:
     """Write `adapter` into the existing `folder`. The bytes depend on the adapter alone.
 
+    Several methods at once lie in folders of their own, by method, each as it would lie alone.
+
     Raises:
         AdapterError: it holds a value that is no finite number.
     """
-    config = METHODS[adapter.method].peft_config(adapter, model)
-    config["base_model_name_or_path"] = provenance.base_path
-    _write_json(folder / CONFIG_FILE, config)
     write_provenance(folder, provenance)
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in adapter.named_parameters()}
-    odd = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if odd:
-        raise AdapterError(f"the adapter holds values that are no finite numbers: {odd[0]}", fix="lower the rate")
-    save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    for part in adapter.parts or (adapter,):
+        place = folder / part.method if adapter.parts else folder
+        place.mkdir(exist_ok=True)
+        config = METHODS[part.method].peft_config(part, model)
+        config["base_model_name_or_path"] = provenance.base_path
+        _write_json(place / CONFIG_FILE, config)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _file_tensors(part).items()}
+        odd = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+        if odd:
+            raise AdapterError(f"the adapter holds values that are no finite numbers: {odd[0]}", fix="lower the rate")
+        save_file(tensors, place / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether `folder` holds an adapter, of one method or of several."""
+    return bool(_places(folder))
+
+
+def _places(folder: Path) -> list[Path]:
+    """The folders that hold an adapter's parts, each of one method."""
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+    return [folder / method for method in METHODS if (folder / method / CONFIG_FILE).is_file()]
+
+
+def _file_tensors(adapter: Adapter) -> dict[str, Tensor]:
+    return {
+        file_name(place, name): tensor
+        for place in sorted(adapter.grafts)
+        for name, tensor in sorted(adapter.grafts[place].file_tensors().items())
+    }
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
@@ -88,49 +116,76 @@ def load_adapter(folder: Path, model: PreTrainedModel, *, base_fingerprint: str 
         AdapterError: it is missing, empty, broken, asks for what we do not do, or does not fit `model`; all the
             differences are named. Nothing is loaded in part.
     """
-    if not (folder / CONFIG_FILE).is_file():
+    places = _places(folder)
+    if not places:
         raise AdapterError(f"{folder} holds no adapter: there is no {CONFIG_FILE}", fix="give the folder that has it")
-    config = _read_json(folder / CONFIG_FILE)
     provenance = read_provenance(folder)
     if provenance and base_fingerprint and provenance.base_fingerprint != base_fingerprint:
         raise AdapterError(
             f"{folder} was trained on another base ({provenance.base_path})", fix="give that base with --model"
         )
-    method_name = next((n for n, m in METHODS.items() if m.peft_type == config.get("peft_type")), None)
-    if method_name is None:
-        known = ", ".join(m.peft_type for m in METHODS.values())
+    return join(tuple(_load_part(place, model) for place in places))
+
+
+def _load_part(folder: Path, model: PreTrainedModel) -> Adapter:
+    config = _read_json(folder / CONFIG_FILE)
+    method = next((m for m in METHODS.values() if config.get("peft_type") in m.peft_types), None)
+    if method is None:
+        known = ", ".join(kind for m in METHODS.values() for kind in m.peft_types)
         raise AdapterError(f"{folder}: peft_type {config.get('peft_type')!r} is not known", fix=f"known: {known}")
-    method = METHODS[method_name]
+    tensors = _read_tensors(folder / WEIGHTS_FILE)
     try:
-        settings = method.settings_of(config)
+        settings = method.settings_of(config, tensors)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise AdapterError(f"{folder / CONFIG_FILE}: {fault['loc'][0]}: {fault['msg']}") from None
+        where = ".".join(map(str, fault["loc"]))
+        raise AdapterError(f"{folder / CONFIG_FILE}: {where}: {fault['msg']}") from None
     adapter = method.create(model, settings, seed=0)
-    _fill(adapter, _read_tensors(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE)
+    _fill(adapter, tensors, folder / WEIGHTS_FILE)
     return adapter
 
 
+def refill(adapter: Adapter, folder: Path) -> None:
+    """Put the tensors that were saved in `folder` into `adapter`.
+
+    Raises:
+        AdapterError: they are those of another adapter; all the differences are named.
+    """
+    for part in adapter.parts or (adapter,):
+        path = (folder / part.method if adapter.parts else folder) / WEIGHTS_FILE
+        _fill(part, _read_tensors(path), path)
+
+
 def _fill(adapter: Adapter, tensors: Mapping[str, Tensor], path: Path) -> None:
-    parameters = dict(adapter.named_parameters())
-    faults = [f"missing {name}" for name in parameters if name not in tensors]
-    faults += [f"unexpected {name}" for name in tensors if name not in parameters]
-    for name in parameters.keys() & tensors.keys():
-        expected, found = tuple(parameters[name].shape), tuple(tensors[name].shape)
-        if expected != found:
-            faults.append(f"{name} has shape {found}, the base needs {expected}")
+    expected = _file_tensors(adapter)
+    faults = [(name, "is missing") for name in expected if name not in tensors]
+    faults += [(name, "has no place in the base") for name in tensors if name not in expected]
+    for name in expected.keys() & tensors.keys():
+        needed, found = tuple(expected[name].shape), tuple(tensors[name].shape)
+        if needed != found:
+            faults.append((name, f"has shape {found}, the base needs {needed}"))
         elif not tensors[name].is_floating_point() or not bool(torch.isfinite(tensors[name]).all()):
-            faults.append(f"{name} holds values that are no finite numbers")
+            faults.append((name, "holds values that are no finite numbers"))
     if faults:
-        faults.sort()
-        more = f" and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         raise AdapterError(
-            f"{path} does not fit the base: {'; '.join(faults[:_SHOWN])}{more}",
-            fix="give the base that it was trained on with --model",
+            f"{path} does not fit the base: {_all_of(faults)}", fix="give the base that it was trained on with --model"
         )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    for place, graft in adapter.grafts.items():
+        graft.fill({name: tensors[file_name(place, name)] for name in graft.file_tensors()})
+
+
+def _all_of(faults: Sequence[tuple[str, str]]) -> str:
+    """Every fault, those that are alike in several layers as one: `layers.*.q_proj (0, 1, 2) is missing`."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name, fault in sorted(faults):
+        number = _LAYER.search(name)
+        kind = _LAYER.sub(".*.", name, count=1), fault
+        alike.setdefault(kind, []).append(number.group(1) if number else "")
+    said = []
+    for (name, fault), numbers in alike.items():
+        several = f" ({', '.join(sorted(numbers, key=int))})" if all(numbers) else ""
+        said.append(f"{name}{several} {fault}")
+    return "; ".join(said)
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,19 +1,21 @@
 """Which layers of a model a setting means, and how to say so in few words."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from graft.adapters.grafted import GraftedModule
 from graft.adapters.linear import GraftedLinear
 from graft.errors import AdapterError, nearest
 
 
 def linear_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
     """Every linear layer but the output head, wrapped or not, by name, in the model's order."""
-    head = model.get_output_embeddings()
+    head = plain(model.get_output_embeddings())
     layers: dict[str, nn.Linear] = {}
-    for name, module in model.named_modules():
+    for name, module in _base_modules(model):
         if isinstance(module, GraftedLinear):
             layers[name] = module.base
         elif isinstance(module, nn.Linear) and module is not head and not _inside(name, layers):
@@ -21,7 +23,78 @@ def linear_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
     return layers
 
 
-def target_layers(model: PreTrainedModel, target_modules: str | Sequence[str]) -> dict[str, nn.Linear]:
+def _base_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """The modules of the base and what wraps them, by name; not those of adapters."""
+    return ((name, module) for name, module in model.named_modules() if ".grafts." not in f"{name}.")
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """What is wrapped, if it is."""
+    return cast(nn.Module, module.base) if _is_wrapped(module) else module
+
+
+def _is_wrapped(module: nn.Module) -> bool:
+    return isinstance(module, GraftedLinear | GraftedModule)
+
+
+def attention_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The attention of each layer by name, lowest first."""
+    found = {name: module for name, module in _base_modules(model) if name.endswith(".self_attn")}
+    assert len(found) == model.config.num_hidden_layers, "every family calls its attention self_attn"
+    return found
+
+
+def norms(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """The norms of the stream, wrapped or not, by name; not those of queries and keys."""
+    size = (model.config.hidden_size,)
+    found = {}
+    for name, module in _base_modules(model):
+        weight = getattr(plain(module), "weight", None)
+        if name.endswith("norm") and ".self_attn." not in name and isinstance(weight, Tensor) and weight.shape == size:
+            found[name] = plain(module)
+    return found
+
+
+def weighted_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
+    """Every module with weights of its own, wrapped or not, by name."""
+    wrapped = {name: plain(module) for name, module in _base_modules(model) if _is_wrapped(module)}
+    bare = {
+        name: module for name, module in _base_modules(model) if _has_weights(module) and not _inside(name, wrapped)
+    }
+    return {**wrapped, **bare}
+
+
+def _has_weights(module: nn.Module) -> bool:
+    """A quantised linear layer has no parameters."""
+    return isinstance(module, nn.Linear) or bool(dict(module.named_parameters(recurse=False)))
+
+
+def head_size(model: PreTrainedModel) -> int:
+    config = model.config
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return size
+
+
+def named_modules(model: PreTrainedModel, ends: Sequence[str], *, setting: str) -> dict[str, nn.Module]:
+    """The modules with weights whose names end with one of `ends`, as PEFT reads them: `norm` is every norm.
+
+    Raises:
+        AdapterError: one of them means no module, or one without weights of its own.
+    """
+    found: dict[str, nn.Module] = {}
+    weighted = weighted_modules(model) if ends else {}
+    for end in ends:
+        meant = {name: module for name, module in weighted.items() if name.endswith(end)}
+        if not meant:
+            leaves = sorted({name.rsplit(".", 1)[-1] for name in weighted})
+            raise AdapterError(f"{setting}: no module with weights is called `{end}`", fix=f"of {', '.join(leaves)}")
+        found.update(meant)
+    return found
+
+
+def target_layers(
+    model: PreTrainedModel, target_modules: str | Sequence[str], *, setting: str = "lora.target_modules"
+) -> dict[str, nn.Linear]:
     """The layers that `target_modules` means: every one, or those whose name is or ends with a given one.
 
     Raises:
@@ -36,11 +109,11 @@ def target_layers(model: PreTrainedModel, target_modules: str | Sequence[str]) -
             alike = nearest(target, existing)
             hint = f"did you mean `{alike}`? " if alike else ""
             raise AdapterError(
-                f"lora.target_modules: no linear layer is called `{target}`",
+                f"{setting}: no linear layer is called `{target}`",
                 fix=f"{hint}There are {', '.join(existing)}; or all-linear",
             )
     if not target_modules:
-        raise AdapterError("lora.target_modules is empty", fix=f"there are {', '.join(existing)}; or all-linear")
+        raise AdapterError(f"{setting} is empty", fix=f"there are {', '.join(existing)}; or all-linear")
     return {name: layer for name, layer in layers.items() if any(_means(target, name) for target in target_modules)}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import Bank, Provenance, load_adapter, read_provenance
+from graft.adapters import Bank, Provenance, is_adapter, load_adapter, read_provenance
 from graft.config import Config, DataConfig, ModelConfig, build_config
 from graft.data import (
     Split,
@@ -55,7 +55,14 @@ def model_folder(path: str) -> str:
 
 def open_base(settings: ModelConfig) -> Base:
     """The base, attending over forests."""
-    base = load_base(model_folder(settings.path), dtype=settings.dtype, device=pick_device())
+    base = load_base(
+        model_folder(settings.path),
+        dtype=settings.dtype,
+        quantize=settings.quantize,
+        double_quant=settings.double_quant,
+        cache_dequantized=settings.cache_dequantized,
+        device=pick_device(),
+    )
     attach(base.model)
     return base
 
@@ -86,6 +93,19 @@ def data_record(settings: DataConfig) -> dict[str, Any]:
     hashes = [content_hash(path) for path in data_paths(settings)]
     whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     return {"path": settings.path, "sha256": whole, **split_by}
+
+
+def provenance_of(model: ModelConfig, base: Base, template: Template, data: dict[str, Any]) -> Provenance:
+    """What an adapter on `base`, loaded with `model`, needs to be used as it was trained."""
+    return Provenance(
+        base_path=model.path,
+        base_dtype=model.dtype,
+        base_quantize=model.quantize,
+        base_double_quant=model.double_quant,
+        base_fingerprint=base.fingerprint,
+        template=template.content(),
+        data=data,
+    )
 
 
 def refuse_unread(settings: Mapping[str, Any], *, verb: str, reads: Sequence[str]) -> None:
@@ -200,7 +220,7 @@ def open_answerer(model: ModelConfig, adapter: Path | None = None, *, template: 
     if template is not None or provenance is None:
         words = load_template(template or Config().data.template, base.tokenizer.chat_template)
         data = provenance.data if provenance else {}
-        provenance = Provenance(model.path, model.dtype, base.fingerprint, words.content(), data)
+        provenance = provenance_of(model, base, words, data)
     return Answerer(base, bank, slot, template_of(provenance.template, "stored with the adapter"), provenance)
 
 
@@ -208,7 +228,7 @@ def adapter_folder(path: str) -> Path:
     """The adapter's folder, given itself or the run that made it."""
     folder = Path(path).expanduser()
     inner = folder / "adapter"
-    if not (folder / "adapter_config.json").exists() and (inner / "adapter_config.json").exists():
+    if not is_adapter(folder) and is_adapter(inner):
         return inner
     if not folder.is_dir():
         raise AdapterError(f"there is no folder {path}", fix="give a run's folder, or the adapter/ in it")
@@ -224,5 +244,12 @@ def base_of(adapter: Path, settings: Mapping[str, Any]) -> ModelConfig:
     provenance = read_provenance(adapter)
     if provenance is None and "model.path" not in settings:
         raise AdapterError(f"{adapter} does not say on which base it was trained", fix="give the base with --model")
-    named = {"model.path": provenance.base_path, "model.dtype": provenance.base_dtype} if provenance else {}
+    named: dict[str, Any] = {}
+    if provenance:
+        named = {
+            "model.path": provenance.base_path,
+            "model.dtype": provenance.base_dtype,
+            "model.quantize": provenance.base_quantize,
+            "model.double_quant": provenance.base_double_quant,
+        }
     return build_config(named, settings).model

@@ -185,7 +185,7 @@ def _prepare(config: Config, samples: Sequence[TokenSequence], folder: Path, say
     batches.check_fit(config.train.max_tokens)
     base = load_base(model_folder(config.model.path))
     _check_samples(base, samples)
-    adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
+    adapter = METHODS["lora"].create(base.model, config.lora, seed=config.train.seed)
     (folder / "adapter").mkdir()
     provenance = Provenance(config.model.path, config.model.dtype, "", {}, {})
     save_adapter(folder / "adapter", adapter, base.model, provenance)

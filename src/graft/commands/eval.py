@@ -18,7 +18,7 @@ from graft.commands.assembly import (
     split_conversations,
     stop_ids,
 )
-from graft.config import MAX_NEW_TOKENS, Config, ModelConfig, build_config, flatten_settings
+from graft.config import MAX_NEW_TOKENS, Config, build_config, flatten_settings
 from graft.errors import ConfigError, DataError
 from graft.evaluation import Question, Score, Scored, score
 from graft.records import Conversation
@@ -139,7 +139,9 @@ def evaluate(
             exam.ask("adapter", answerer, answerer.slot)
         del answerer  # two models at a time may be more than fits
     if merged:
-        model = ModelConfig(path=merged, dtype=base_of(made_from, given).dtype if made_from else config.model.dtype)
+        # In the base's type, and quantised only if that is asked for: merging has dequantised it.
+        named = {"model.dtype": base_of(made_from, given).dtype} if made_from else {}
+        model = build_config(named, given, {"model.path": merged}).model
         exam.ask("merged", open_answerer(model, template=template), None)
     report.parent.mkdir(parents=True, exist_ok=True)
     write_report(

@@ -1,15 +1,17 @@
 """`graft merge`: the adapter into its base, handed over only if the result answers as base and adapter did."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from graft.adapters import blend, load_adapter
 from graft.adapters.storage import write_provenance
 from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, refuse_unread, stop_ids
 from graft.config import ModelConfig, flatten_settings
 from graft.data import encode_prompt
-from graft.errors import ProofError, RunError
+from graft.errors import ConfigError, ProofError, RunError
 from graft.evaluation import Conformance, Statement, compare, interrogate
 from graft.model import save_base
 from graft.records import Message
@@ -39,25 +41,55 @@ class MergeResult:
         return {"merged": self.merged, "proof": {**asdict(self.proof), "holds": self.proof.holds}}
 
 
-def merge(adapter: str, out: Path, *, settings: Mapping[str, Any] | None = None) -> MergeResult:
-    """Merge the adapter in a folder (its own, or its run's) into its base and write the model to `out`.
+def merge(
+    adapters: Sequence[str],
+    out: Path,
+    *,
+    weights: Sequence[float] = (),
+    settings: Mapping[str, Any] | None = None,
+) -> MergeResult:
+    """Merge the adapters in folders (their own, or their runs') into their base and write the model to `out`.
 
     Args:
+        adapters: one, or several that were trained on one base; the first one's template goes with the model.
+        weights: of what each adapter changes, where there are several.
         settings: `model.path` and `model.dtype` where they are to be other than in the adapter's run.
 
     Raises:
         ProofError: the merged model, read from the disk again, answers otherwise; nothing is left in `out`.
         GraftError: adapter or base cannot be used, or `out` is in use.
     """
-    folder = adapter_folder(adapter)
+    folders = [adapter_folder(adapter) for adapter in adapters]
     given = flatten_settings(settings or {})
     refuse_unread(given, verb="merge", reads=("model",))
+    _check_weights(adapters, weights)
     if out.exists():
         raise RunError(f"{out} is in use", fix="give another --out")
-    answerer = open_answerer(base_of(folder, given), folder)
+    answerer = open_answerer(base_of(folders[0], given), folders[0])
+    if weights:
+        answerer = _blended(answerer, folders, weights)
     messages = [Message("user", content, context=context) for content, context in _PROBES]
     probes = [encode_prompt([message], answerer.template, answerer.base.tokenizer) for message in messages]
     return merge_answerer(answerer, out, probes)
+
+
+def _check_weights(adapters: Sequence[str], weights: Sequence[float]) -> None:
+    if len(weights) != len(adapters) and (weights or len(adapters) > 1):
+        what = f"{len(adapters)} adapters and {len(weights)} weights"
+        raise ConfigError(what, fix="give each --adapter a --weight; 1 is all that it does")
+    if not all(math.isfinite(weight) for weight in weights):
+        raise ConfigError(
+            f"a weight of {', '.join(map(str, weights))} is no finite number", fix="give numbers like 0.5"
+        )
+
+
+def _blended(answerer: Answerer, folders: Sequence[Path], weights: Sequence[float]) -> Answerer:
+    """The answerer of the first adapter with all of them in its place."""
+    base, bank = answerer.base, answerer.bank
+    others = [load_adapter(folder, base.model, base_fingerprint=base.fingerprint) for folder in folders[1:]]
+    assert answerer.slot is not None
+    adapters = [bank.adapters[answerer.slot], *others]
+    return replace(answerer, slot=bank.add(blend(list(zip(adapters, weights, strict=True)))))
 
 
 def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]]) -> MergeResult:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import METHODS, Bank, Provenance
+from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import (
     Samples,
     check_positions,
@@ -14,6 +14,7 @@ from graft.commands.assembly import (
     encode_samples,
     open_base,
     open_tokenizer,
+    provenance_of,
     split_conversations,
 )
 from graft.commands.run import Run, Say, check_out
@@ -24,8 +25,16 @@ from graft.evaluation import held_out_loss
 from graft.forest import plant_batch
 from graft.model import Base
 from graft.records import TokenSequence
-from graft.runtime import say_on_stderr, seed_everything
-from graft.training import Batches, Subscriber, Training, build_optimizer, compile_norms, learning_rate
+from graft.runtime import pick_device, say_on_stderr, seed_everything
+from graft.training import (
+    Batches,
+    Subscriber,
+    Training,
+    build_optimizer,
+    check_optimizer,
+    compile_norms,
+    learning_rate,
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ def train(
         GraftError: settings, data or model do not do; nothing is written then.
     """
     began = time.perf_counter()
+    check_optimizer(config.train.optimizer, pick_device())
     check_out(config, out, resume=resume)
     samples, template = _read_samples(config)
     for note in samples.notes:
@@ -86,11 +96,9 @@ def train(
     base = open_base(config.model)
     _check_offload(config, base)
     bank = Bank(base.model)
-    slot = bank.add(METHODS[config.method].create(base.model, config.lora, seed=config.train.seed))
+    slot = bank.add(_fresh_adapter(config, base))
     check_positions(base, samples)
-    provenance = Provenance(
-        config.model.path, config.model.dtype, base.fingerprint, template.content(), data_record(config.data)
-    )
+    provenance = provenance_of(config.model, base, template, data_record(config.data))
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
     training = assemble(
         config,
@@ -119,20 +127,25 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     Args:
         out: the run's folder, where it is known; refused as `train` would.
     """
+    check_optimizer(config.train.optimizer, pick_device())
     if out is not None:
         check_out(config, out, resume=False)
     samples, _ = _read_samples(config)
     base = open_base(config.model)
     _check_offload(config, base)
     check_positions(base, samples)
-    adapter = METHODS[config.method].create(base.model, config.lora, seed=config.train.seed)
+    bank = Bank(base.model)
+    slot = bank.add(_fresh_adapter(config, base))
+    adapter = bank.adapters[slot]
     batches = _batches(config, samples)
     batches.check_fit(config.train.max_tokens)
     forests = [
         forest
         for step in range(1, min(batches.total_steps, batches.steps_per_epoch) + 1)
         for forest in plant_batch(
-            batches.of_step(step), max_tokens=config.train.max_tokens, share=adapter.deterministic
+            [bank.prompted(replace(sample, adapter_slot=slot)) for sample in batches.of_step(step)],
+            max_tokens=config.train.max_tokens,
+            share=adapter.deterministic,
         )
     ]
     return Outlook(
@@ -145,6 +158,10 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         trained_parameters=adapter.trained_parameters,
         notes=samples.notes,
     )
+
+
+def _fresh_adapter(config: Config, base: Base) -> Adapter:
+    return create_adapter(base.model, config, encode=lambda text: base.tokenizer.encode(text, first=False))
 
 
 def _check_offload(config: Config, base: Base) -> None:
@@ -201,7 +218,7 @@ def assemble(
         slot=slot,
         batches=batches,
         optimizer=build_optimizer(list(bank.adapters[slot].named_parameters()), settings),
-        rate=lambda step: learning_rate(step, batches.total_steps, settings),
+        rate=lambda step: learning_rate(step, batches.total_steps, settings, steps_per_epoch=batches.steps_per_epoch),
         max_tokens=settings.max_tokens,
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,

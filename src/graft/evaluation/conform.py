@@ -87,10 +87,10 @@ def interrogate(
     logits = []
     for probe, answer in zip(probes, led_along or answers, strict=True):
         ids = (*probe, *answer)
-        forest = plant([TokenSequence(ids, (False,) * len(ids), adapter_slot=slot)])
+        forest = plant([bank.prompted(TokenSequence(ids, (False,) * len(ids), adapter_slot=slot))])
         with bank.routed(forest.routes()):
             hidden = forest_hidden_states(bank.model, forest)
-        logits.append(head_of(bank.model)(hidden[len(probe) - 1 :]).cpu())
+        logits.append(head_of(bank.model, slot)(hidden[-len(answer) - 1 :]).cpu())
     return Statement(answers, logits, stop_ids)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from graft.adapters import Bank
 from graft.evaluation.metrics import exact_match, rouge_l
-from graft.forest import edge_losses, forest_hidden_states, head_of, plant_batch
+from graft.forest import edge_losses, forest_hidden_states, heads_of, plant_batch
 from graft.infer import Engine, Request
 from graft.records import TokenSequence
 from graft.runtime import PeakMemory
@@ -62,7 +62,7 @@ class Scored:
 
 def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence], *, max_tokens: int) -> float:
     """Mean loss over the trained tokens of `samples` in nats, answered by the adapter in `slot` or the base (None)."""
-    placed = [replace(sample, adapter_slot=slot) for sample in samples]
+    placed = [bank.prompted(replace(sample, adapter_slot=slot)) for sample in samples]
     total = weight = 0.0
     with torch.inference_mode():
         for start in range(0, len(placed), _BATCH):
@@ -71,7 +71,7 @@ def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence]
                     continue
                 with bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
                     hidden = forest_hidden_states(bank.model, forest)
-                losses = edge_losses(head_of(bank.model), hidden, forest.edges)
+                losses = edge_losses(heads_of(bank.model, forest.routes()), hidden, forest.edges)
                 total += float((losses * forest.edges.weights).sum())
                 weight += forest.edges.total_weight
     return total / weight

@@ -2,7 +2,7 @@
 
 from graft.forest.attention import attach, forest_hidden_states, hidden_states
 from graft.forest.back_ends import BACK_ENDS, attention_over
-from graft.forest.head import Head, head_of
+from graft.forest.head import Head, HeadPart, head_of, heads_of
 from graft.forest.loss import backward_edge_loss, edge_losses
 from graft.forest.plant import plant, plant_batch
 from graft.forest.scores import ForestAttention, Scores
@@ -11,6 +11,7 @@ __all__ = [
     "BACK_ENDS",
     "ForestAttention",
     "Head",
+    "HeadPart",
     "Scores",
     "attach",
     "attention_over",
@@ -18,6 +19,7 @@ __all__ = [
     "edge_losses",
     "forest_hidden_states",
     "head_of",
+    "heads_of",
     "hidden_states",
     "plant",
     "plant_batch",

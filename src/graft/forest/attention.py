@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from graft.errors import ModelError
 from graft.forest.back_ends import attention_over
-from graft.forest.scores import ForestAttention, Scores
+from graft.forest.scores import ForestAttention, Grafted, Scores
 from graft.records import Forest
 from graft.runtime import stream_dtype
 
@@ -83,7 +83,13 @@ def _attend(
         )
     layer = module.layer_idx
     assert isinstance(layer, int)
-    return forest.attend(layer, query, key, value, Scores(scaling, sliding_window, softcap)).transpose(1, 2), None
+    grafted: Grafted | None = getattr(module, "grafted", None)
+    if grafted is not None:
+        key, value = grafted.keys_values(key, value)
+    seen = forest.attend(layer, query, key, value, Scores(scaling, sliding_window, softcap))
+    if grafted is not None:
+        seen = grafted.added(query, seen, scaling)
+    return seen.transpose(1, 2), None
 
 
 def _window_of_mask(*_: Any, local_size: int | None = None, **__: Any) -> int | None:

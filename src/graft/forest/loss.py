@@ -6,13 +6,14 @@ logits, in place, a few rows at a time that stay in a CPU's cache.
 T = tokens in the stream, E = edges, N = sources (several edges may leave one), V = vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from graft.forest.head import Head
+from graft.forest.head import Head, HeadPart
 from graft.records import Edges
 
 LOGITS = {"cpu": 2**23, "cuda": 2**26}
@@ -22,24 +23,28 @@ CACHED = 2**19
 """Logits that are visited at a time on a CPU: 2 MiB of float32 stay in its cache from the first look to the last."""
 
 
-def edge_losses(head: Head, hidden: Tensor, edges: Edges) -> Tensor:
+def edge_losses(head: Head | Sequence[HeadPart], hidden: Tensor, edges: Edges) -> Tensor:
     """The loss of every edge in nats, without weight (E,), float64 on the CPU, from hidden states (T, hidden)."""
     losses = torch.zeros(len(edges), dtype=torch.float64)
-    weight = head.weight_for(hidden)
-    for chunk in _chunks(hidden, edges, len(weight)):
-        logits = hidden.index_select(0, chunk.sources) @ weight.t()
-        losses[chunk.edges] = _visit(head, logits, chunk, grad=False)
+    for part, mine in _by_head(head, edges, len(hidden)):
+        weight = part.weight_for(hidden)
+        for chunk in _chunks(hidden, edges, mine, len(weight)):
+            states = hidden.index_select(0, chunk.sources)
+            logits = states @ weight.t()
+            if part.graft is not None:
+                logits = part.graft(states, logits)
+            losses[chunk.edges] = _visit(part, logits, chunk, grad=False)
     return losses
 
 
-def backward_edge_loss(head: Head, hidden: Tensor, edges: Edges) -> float:
+def backward_edge_loss(head: Head | Sequence[HeadPart], hidden: Tensor, edges: Edges) -> float:
     """Run the backward pass of the weighted sum of the edges' losses.
 
     It is a sum, not a mean: gradients are divided once, by the weights of the whole optimizer step. Divided here, they
     would be too small for float16.
 
     Args:
-        head: from hidden states to logits; it does not train.
+        head: from hidden states to logits, one for all or one for each part of the stream.
         hidden: (T, hidden), with the graph that made it.
 
     Returns:
@@ -47,15 +52,43 @@ def backward_edge_loss(head: Head, hidden: Tensor, edges: Edges) -> float:
     """
     losses = torch.zeros(len(edges), dtype=torch.float64)
     grad = torch.zeros_like(hidden)
-    with torch.no_grad():
-        weight = head.weight_for(hidden)
-        for chunk in _chunks(hidden, edges, len(weight)):
-            logits = hidden.index_select(0, chunk.sources) @ weight.t()
-            losses[chunk.edges] = _visit(head, logits, chunk, grad=True)
-            grad.index_copy_(0, chunk.sources, (logits @ weight).to(grad.dtype))
+    for part, mine in _by_head(head, edges, len(hidden)):
+        for chunk in _chunks(hidden, edges, mine, len(part.weight)):
+            states = hidden.detach().index_select(0, chunk.sources)
+            step = _train_head if part.trains else _pass_head
+            losses[chunk.edges], slope = step(part, states, chunk)
+            grad.index_copy_(0, chunk.sources, slope.to(grad.dtype))
     if hidden.requires_grad and len(edges):
         hidden.backward(grad)
     return float((losses * edges.weights).sum())
+
+
+@torch.no_grad()
+def _pass_head(head: Head, states: Tensor, chunk: "_Chunk") -> tuple[Tensor, Tensor]:
+    """Losses (E,) of a chunk, and the gradient of its sources' states (N, hidden)."""
+    weight = head.weight_for(states)
+    logits = states @ weight.t()
+    losses = _visit(head, logits, chunk, grad=True)
+    return losses, logits @ weight
+
+
+@torch.enable_grad()
+def _train_head(head: Head, states: Tensor, chunk: "_Chunk") -> tuple[Tensor, Tensor]:
+    """The same by autograd, which gives the head's own parameters their gradients."""
+    states.requires_grad_()
+    logits = head(states)[chunk.rows.to(states.device)]
+    losses = F.cross_entropy(logits, chunk.targets.to(states.device), reduction="none")
+    (losses * chunk.weights.to(states.device, losses.dtype)).sum().backward()
+    assert states.grad is not None
+    return losses.detach().double().cpu(), states.grad
+
+
+def _by_head(head: Head | Sequence[HeadPart], edges: Edges, tokens: int) -> Iterator[tuple[Head, Tensor]]:
+    """Each head with the edges that leave its part of the stream."""
+    for part in [HeadPart(head, 0, tokens)] if isinstance(head, Head) else head:
+        mine = ((edges.sources >= part.start) & (edges.sources < part.stop)).nonzero()[:, 0]
+        if len(mine):
+            yield part.head, mine
 
 
 @dataclass
@@ -77,14 +110,14 @@ class _Chunk:
     weights: Tensor
 
 
-def _chunks(hidden: Tensor, edges: Edges, vocabulary: int) -> Iterator[_Chunk]:
-    sources, rows = edges.sources.unique(return_inverse=True)
+def _chunks(hidden: Tensor, edges: Edges, mine: Tensor, vocabulary: int) -> Iterator[_Chunk]:
+    sources, rows = edges.sources[mine].unique(return_inverse=True)
     order = rows.argsort(stable=True)
     rows = rows[order]
     size = max(1, LOGITS.get(hidden.device.type, LOGITS["cuda"]) // vocabulary)
     for first in range(0, len(sources), size):
         begin, end = torch.searchsorted(rows, torch.tensor([first, first + size])).tolist()
-        part = order[begin:end]
+        part = mine[order[begin:end]]
         yield _Chunk(
             sources=sources[first : first + size].to(hidden.device),
             edges=part,

@@ -116,9 +116,10 @@ class _Branch:
     last: int
 
 
-def _order(sequence: TokenSequence) -> tuple[int, tuple[int, ...]]:
+def _order(sequence: TokenSequence) -> tuple[object, ...]:
+    """By what is shared, and then by all that tells samples of the same tokens apart."""
     slot = -1 if sequence.adapter_slot is None else sequence.adapter_slot
-    return slot, sequence.ids
+    return slot, sequence.ids, sequence.trained, sequence.weight, sequence.shares or ()
 
 
 def _groups(branch: _Branch, share: bool, min_shared: int) -> list[list[_Numbered]]:

@@ -30,3 +30,15 @@ class ForestAttention(Protocol):
     def attend(self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scores: Scores) -> Tensor:
         """What the stream's tokens take from those that they may see, (1, H, T, D); all tensors with a batch of 1."""
         ...
+
+
+class Grafted(Protocol):
+    """What adapters do to the attention of a layer; a layer that has one keeps it as `grafted`."""
+
+    def keys_values(self, key_KTD: Tensor, value_KTD: Tensor) -> tuple[Tensor, Tensor]:
+        """The stream's keys and values (1, K, T, D), as the back end is to see them."""
+        ...
+
+    def added(self, query_HTD: Tensor, seen_HTD: Tensor, scaling: float) -> Tensor:
+        """What the queries saw (1, H, T, D), and what they are given on top."""
+        ...

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from graft.adapters import Bank
 from graft.errors import ModelError
-from graft.forest import attention_over, head_of, hidden_states, plant
+from graft.forest import attention_over, heads_of, hidden_states, plant
 from graft.infer.branches import BranchAttention, RecordingAttention
 from graft.infer.sampling import GREEDY, Sampling, choose
 from graft.model import positions_of
@@ -72,20 +72,22 @@ class Engine:
             ModelError: a prompt leaves the model no position to answer in.
         """
         room = positions_of(self._bank.model.config)
-        for request in requests:
-            if len(request.prompt) >= room:
-                what = f"the prompt has {len(request.prompt)} tokens, and the model {room} positions"
+        prompts = [self._bank.prompted(_prompt_of(request)) for request in requests]
+        for prompt in prompts:
+            if len(prompt) >= room:
+                what = f"the prompt has {len(prompt)} tokens, and the model {room} positions"
                 raise ModelError(what, fix="shorten the prompt")
         # branches of one slot stand together, and those of one wave are about as long: little padding
         order = sorted(range(len(requests)), key=lambda i: (_slot_order(requests[i].slot), len(requests[i].prompt)))
         for wave in _waves(requests, order):
-            yield from self._wave(requests, wave, room)
+            left = {i: min(requests[i].max_new_tokens, room - len(prompts[i])) for i in wave}
+            yield from self._wave(requests, wave, plant([prompts[i] for i in wave]), left)
 
-    def _wave(self, requests: Sequence[Request], live: list[int], room: int) -> Iterator[Token]:
-        forest = plant([_prompt_of(requests[i]) for i in live])
+    def _wave(
+        self, requests: Sequence[Request], live: list[int], forest: Forest, left: dict[int, int]
+    ) -> Iterator[Token]:
         logits, store = self._read(forest)
         generators = {i: torch.Generator().manual_seed(derived_seed(requests[i].sampling.seed)) for i in live}
-        left = {i: min(requests[i].max_new_tokens, room - len(requests[i].prompt)) for i in live}
         while True:
             chosen = choose(logits, [requests[i].sampling for i in live], [generators[i] for i in live])
             growing = []
@@ -110,7 +112,7 @@ class Engine:
         attention = RecordingAttention(attention_over(model, forest))
         with self._bank.routed(forest.routes(), needed=torch.tensor(forest.ends).unique()):
             hidden = hidden_states(model, forest.ids, forest.positions, attention)
-        logits = self._logits(hidden[list(forest.ends)])
+        logits = self._logits(hidden, forest.ends, forest.routes())
         traces = [forest.trace(sample) for sample in range(forest.samples)]
         return logits, BranchAttention(attention, traces, model.device)
 
@@ -118,10 +120,16 @@ class Engine:
         """One more token in every branch (n,); the logits after it (n, V)."""
         routes = merge_routes(Route(slot, row, row + 1) for row, slot in enumerate(slots))
         with self._bank.routed(routes):
-            return self._logits(hidden_states(self._bank.model, ids, store.advance(), store))
+            hidden = hidden_states(self._bank.model, ids, store.advance(), store)
+        return self._logits(hidden, range(len(ids)), routes)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return head_of(self._bank.model)(hidden)
+    def _logits(self, hidden: Tensor, ends: Sequence[int], routes: Sequence[Route]) -> Tensor:
+        """Logits (n, V) after the tokens at `ends` of a stream."""
+        heads = heads_of(self._bank.model, routes)
+        if len(heads) == 1:
+            return heads[0].head(hidden[list(ends)])
+        of = [next(part.head for part in heads if part.start <= end < part.stop) for end in ends]
+        return torch.cat([head(hidden[end][None]) for head, end in zip(of, ends, strict=True)])
 
 
 def _waves(requests: Sequence[Request], order: Sequence[int]) -> Iterator[list[int]]:

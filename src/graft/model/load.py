@@ -12,8 +12,10 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from graft.config import CacheName, QuantizeName
 from graft.errors import ModelError, nearest
 from graft.model.locate import locate
+from graft.model.quantise import check_quantize, quantise
 from graft.model.quiet import quiet
 from graft.model.tokenizer import Tokenizer
 from graft.model.weights import Survey, digest, survey, weight_files
@@ -109,17 +111,27 @@ class Base:
         return hashlib.sha256(f"{architecture}\n{digest(self.files)}".encode()).hexdigest()
 
 
-def load_base(path: str, *, dtype: str = "auto", device: torch.device | None = None) -> Base:
+def load_base(
+    path: str,
+    *,
+    dtype: str = "auto",
+    quantize: QuantizeName = "none",
+    double_quant: bool = True,
+    cache_dequantized: CacheName = "auto",
+    device: torch.device | None = None,
+) -> Base:
     """Load a model with its tokenizer.
 
     Args:
         path: a folder with config.json and safetensors files, or a hub id.
         dtype: `float32`, `bfloat16`, `float16` (or `fp32`, `bf16`, `fp16`); `auto` is float32 on a CPU for up to 1e9
             parameters, and the dtype of the stored weights otherwise.
+        quantize, double_quant, cache_dequantized: of the linear layers, as in `ModelConfig`.
         device: where the model goes; None is the CPU.
 
     Raises:
         ModelError: the model is not there, not whole, not supported, or does not fit its tokenizer.
+        ConfigError: what quantises is not installed.
     """
     device = device or torch.device("cpu")
     if dtype not in ("auto", *DTYPES):
@@ -127,6 +139,7 @@ def load_base(path: str, *, dtype: str = "auto", device: torch.device | None = N
         raise ModelError(
             f"no dtype {dtype!r}", fix=f"did you mean {hint}?" if hint else f"one of auto, {', '.join(DTYPES)}"
         )
+    check_quantize(quantize)
     folder = locate(path, weights=True)
     config = _read_config(folder)
     files = weight_files(folder)
@@ -141,7 +154,10 @@ def load_base(path: str, *, dtype: str = "auto", device: torch.device | None = N
             fix="tokenizer and weights are not of the same model, or tokens were added to the tokenizer alone: "
             "take the tokenizer files that came with the weights",
         )
-    torch.nn.Module.to(model.requires_grad_(False).train(False), device)
+    model.requires_grad_(False).train(False)
+    if quantize != "none":
+        quantise(model, quantize, double=double_quant, cache=cache_dequantized, device=device)
+    torch.nn.Module.to(model, device)
     return Base(model, tokenizer, path, tuple(files))
 
 

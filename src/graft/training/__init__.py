@@ -1,11 +1,12 @@
-"""Layer 2: the training loop, its optimizer, the order of samples, checkpoints and events."""
+"""Layer 2: the training loop, optimizers, schedules, the order of samples, checkpoints and events."""
 
 from graft.training.batches import Batches
 from graft.training.checkpoint import Checkpoints, State, restore
 from graft.training.compiled import compile_norms
 from graft.training.events import Event, MetricsFile, Saved, Started, Stepped, Subscriber, read_metrics
 from graft.training.loop import Training
-from graft.training.optimizer import build_optimizer, learning_rate
+from graft.training.optimizer import build_optimizer, check_optimizer
+from graft.training.schedule import learning_rate
 
 __all__ = [
     "Batches",
@@ -19,6 +20,7 @@ __all__ = [
     "Subscriber",
     "Training",
     "build_optimizer",
+    "check_optimizer",
     "compile_norms",
     "learning_rate",
     "read_metrics",

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from graft.adapters import Adapter, Provenance, save_adapter
-from graft.adapters.storage import WEIGHTS_FILE
-from graft.errors import RunError
+from graft.adapters import Adapter, Provenance, refill, save_adapter
+from graft.errors import AdapterError, RunError
 from graft.staging import manifest_fault, staged, write_manifest
 from graft.training.optimizer import optimizer_tensors, restore_optimizer
 
@@ -50,14 +50,15 @@ class Checkpoints:
         self._keep = keep
 
     def save(
-        self, state: State, adapter: Adapter, optimizer: AdamW, model: PreTrainedModel, provenance: Provenance
+        self, state: State, adapter: Adapter, optimizer: Optimizer, model: PreTrainedModel, provenance: Provenance
     ) -> Path:
         """Write the checkpoint after `state.step`, then remove the oldest beyond those kept."""
         target = self._folder / f"step-{state.step:06d}"
         with staged(target, replace=True) as folder:
             save_adapter(folder, adapter, model, provenance)
             parameters = list(adapter.named_parameters())
-            save_file(optimizer_tensors(optimizer, parameters), folder / _OPTIMIZER_FILE)
+            tensors = optimizer_tensors(optimizer, parameters)
+            save_file(tensors, folder / _OPTIMIZER_FILE, metadata={"optimizer": type(optimizer).__name__})
             (folder / _STATE_FILE).write_text(json.dumps(asdict(state)) + "\n")
             write_manifest(folder)
         for old in self._folders()[: -self._keep]:
@@ -91,17 +92,26 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
-def restore(folder: Path, adapter: Adapter, optimizer: AdamW) -> State:
+def restore(folder: Path, adapter: Adapter, optimizer: Optimizer) -> State:
     """Put adapter and optimizer back as they are in `folder`; returns where the run stood.
 
     Raises:
-        RunError: it is the state of another adapter.
+        RunError: it is the state of another adapter or optimizer.
     """
     parameters: Sequence[tuple[str, nn.Parameter]] = list(adapter.named_parameters())
-    tensors = load_file(folder / WEIGHTS_FILE)
-    if {name: tuple(p.shape) for name, p in parameters} != {name: tuple(t.shape) for name, t in tensors.items()}:
-        raise RunError(f"{folder} holds another adapter", fix="resume with the settings it had")
-    for name, parameter in parameters:
-        parameter.data.copy_(tensors[name])
-    restore_optimizer(optimizer, parameters, load_file(folder / _OPTIMIZER_FILE))
+    _check_optimizer(folder, type(optimizer).__name__)
+    try:
+        refill(adapter, folder)
+        restore_optimizer(optimizer, parameters, load_file(folder / _OPTIMIZER_FILE))
+        refill(adapter, folder)  # again: an optimizer makes its state by a step at rate 0
+    except AdapterError as error:
+        raise RunError(f"{folder} holds another adapter: {error}", fix="resume with the settings it had") from None
     return State(**json.loads((folder / _STATE_FILE).read_text()))
+
+
+def _check_optimizer(folder: Path, name: str) -> None:
+    with safe_open(folder / _OPTIMIZER_FILE, framework="pt") as file:
+        saved = (file.metadata() or {}).get("optimizer", "an optimizer without a name")
+    if saved != name:
+        what = f"{folder} holds the state of {saved}, and this run's optimizer is {name}"
+        raise RunError(what, fix="resume with the train.optimizer it had")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import Optimizer
 
 from graft.adapters import Bank
 from graft.errors import RunError
-from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant_batch
+from graft.forest import backward_edge_loss, forest_hidden_states, heads_of, plant_batch
 from graft.records import Forest, TokenSequence
 from graft.runtime import PeakMemory, derived_seed
 from graft.training.activations import saved_activations
@@ -28,6 +28,7 @@ class Training:
 
     Args:
         slot: of the adapter in the bank.
+        optimizer: each of its groups has an `lr_factor`.
         rate: learning rate of each step, from 1.
         max_tokens: stream tokens per forest; a longer sample is an error at once.
         max_grad_norm: gradients are scaled down to it; 0 leaves them.
@@ -43,7 +44,7 @@ class Training:
     bank: Bank
     slot: int
     batches: Batches
-    optimizer: AdamW
+    optimizer: Optimizer
     rate: Callable[[int], float]
     max_tokens: int
     max_grad_norm: float
@@ -58,7 +59,7 @@ class Training:
     memory: PeakMemory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.batches.check_fit(self.max_tokens)
+        self.batches.check_fit(self.max_tokens - self.bank.adapters[self.slot].virtual_tokens)
         self.memory = PeakMemory(self.bank.model.device)
 
     def run(self, *, done: int = 0) -> None:
@@ -79,7 +80,7 @@ class Training:
                 self._tell(Saved(step, self.save(step)))
 
     def _step(self, step: int) -> Stepped:
-        batch = [replace(sample, adapter_slot=self.slot) for sample in self.batches.of_step(step)]
+        batch = [self.bank.prompted(replace(s, adapter_slot=self.slot)) for s in self.batches.of_step(step)]
         adapter = self.bank.adapters[self.slot]
         forests = plant_batch(batch, max_tokens=self.max_tokens, share=adapter.deterministic)
         weight = sum(forest.edges.total_weight for forest in forests)
@@ -96,7 +97,7 @@ class Training:
         self._check_finite(step, loss, norm, batch)
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_factor"]
         self.optimizer.step()
         return Stepped(
             step=step,
@@ -122,7 +123,8 @@ class Training:
                     if len(forest.edges):
                         with self.bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
                             hidden = forest_hidden_states(model, forest)
-                            loss += backward_edge_loss(head_of(model), hidden, forest.edges)
+                            heads = heads_of(model, forest.routes())
+                            loss += backward_edge_loss(heads, hidden, forest.edges)
         finally:
             adapter.train(False)
         return loss

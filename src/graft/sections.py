@@ -1,0 +1,109 @@
+"""What a section of the settings is, and the sections of the methods."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+METHOD_NAMES = ("lora", "llama_adapter", "llama_adapter_v2", "prefix", "prompt", "ia3", "bitfit", "full")
+
+
+def _no_switch(value: object) -> object:
+    """`yes` in YAML is a truth value, and would be read as 1."""
+    if isinstance(value, bool):
+        raise ValueError("a number is due, not yes or no")
+    return value
+
+
+def _names(value: object) -> object:
+    """`a,b` on a command line is the list [a, b]; "all-linear" and "auto" stay words."""
+    if isinstance(value, str) and value not in ("all-linear", "auto"):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_switch)]
+Number = Annotated[float, BeforeValidator(_no_switch)]
+Names = Annotated[list[str], BeforeValidator(_names)]
+Roles = Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeValidator(_names)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class LoraConfig(Section):
+    """LoRA (Hu et al. 2021, arXiv 2106.09685)."""
+
+    r: Whole = Field(16, gt=0)
+    """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
+    lora_alpha: Number = Field(32, gt=0)
+    """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
+    lora_dropout: Number = Field(0.0, ge=0, lt=1)
+    """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
+    target_modules: Annotated[Literal["all-linear"] | list[str], BeforeValidator(_names)] = "all-linear"
+    """Linear layers by name or end of name; all-linear: every one but the output head. All matters more than rank."""
+    bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases of the base train as well. none: there are none in Llama."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(r) (arXiv 2312.03732): for ranks above 64."""
+    use_dora: bool = False
+    """DoRA (arXiv 2402.09353): a trained magnitude for each row of a weight, and LoRA for its direction."""
+    init: Literal["zero", "pissa", "orthogonal"] = "zero"
+    """How A and B begin. zero: B is 0; pissa: the base's largest singular vectors (arXiv 2404.02948); orthogonal: both
+    filled, with a product of 0. Each begins as the base."""
+    quantization_aware: bool = False
+    """Train against the grid of a quantised base: merging and quantising again then changes nothing. Slower."""
+    rank_pattern: dict[str, Annotated[Whole, Field(gt=0)]] = {}
+    """Ranks of single layers, by an end of the name (a regular expression, as in PEFT): {"v_proj": 32}."""
+    alpha_pattern: dict[str, Annotated[Number, Field(gt=0)]] = {}
+    """lora_alpha of single layers, likewise."""
+    modules_to_save: Names = []
+    """Modules that train whole, beside LoRA: embed_tokens, lm_head, norms or linear layers, by end of name."""
+
+
+class AdaptionConfig(Section):
+    """LLaMA-Adapter, v1 and v2 (Zhang et al. 2023, arXiv 2303.16199; Gao et al. 2023, arXiv 2304.15010)."""
+
+    adapter_len: Whole = Field(10, gt=0)
+    """Learned prompt positions in each layer. 10, as its authors."""
+    adapter_layers: Whole = Field(0, ge=0)
+    """Layers that have them, counted from the top; 0: all but the two lowest, as its authors."""
+    gate: Literal["head", "layer"] = "head"
+    """One gate for each head, as its authors, or for each layer, as PEFT, which can load no other."""
+
+
+class PrefixConfig(Section):
+    """Prefix tuning (Li and Liang 2021, arXiv 2101.00190), P-Tuning v2 (Liu et al. 2021, arXiv 2110.07602)."""
+
+    num_virtual_tokens: Whole = Field(16, gt=0)
+    """Keys and values that every sample sees before its own, in each layer."""
+    prefix_projection: bool = False
+    """Train an embedding and a two-layer MLP that makes keys and values of it, as the first paper does."""
+    encoder_hidden_size: Whole = Field(0, ge=0)
+    """Width of that MLP; 0: the model's hidden size."""
+
+
+class PromptConfig(Section):
+    """Prompt tuning (Lester et al. 2021, arXiv 2104.08691)."""
+
+    num_virtual_tokens: Whole = Field(16, gt=0)
+    """Trained embeddings that stand before every sample."""
+    init_text: str = ""
+    """They begin as the embeddings of this text, repeated or cut to fit; none: as those of random tokens."""
+
+
+class Ia3Config(Section):
+    """IA3 (Liu et al. 2022, arXiv 2205.05638): vectors that scale what layers give, or what they read."""
+
+    target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(_names)] = "auto"
+    """Linear layers by name or end of name. auto: keys, values and the MLP's last layer, as the paper."""
+    feedforward_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(_names)] = "auto"
+    """Those of them that are scaled where they read. auto: the MLP's last layer."""
+
+    @model_validator(mode="after")
+    def _feedforward_is_targeted(self) -> "Ia3Config":
+        if "auto" not in (self.target_modules, self.feedforward_modules):
+            lost = sorted(set(self.feedforward_modules) - set(self.target_modules))
+            if lost:
+                raise ValueError(f"feedforward_modules {', '.join(lost)} are not among target_modules")
+        return self
