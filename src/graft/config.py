@@ -65,7 +65,7 @@ class DataConfig(Section):
     path: str | list[str] = ""
     """Rows: a file (JSON, JSONL, CSV, Parquet, text; packed or not), a folder, a glob, or a hub id; or a list of
     these."""
-    mix: list[Annotated[Number, Field(gt=0)]] = []
+    mix: list[Annotated[Number, Field(gt=0)]] = Field([])
     """How often the training rows of each path are taken in an epoch: 2 is twice, 0.5 a half, drawn by the seed.
     Empty: once each."""
     format: str = "auto"
@@ -73,7 +73,7 @@ class DataConfig(Section):
     template: str = "auto"
     """`model`, one that ships with Graft, or the path of a template file. auto: the model's own where it has one, as it
     knows those words; else alpaca. Stored with the adapter, and used wherever that is."""
-    train_on: Roles = ["assistant"]
+    train_on: Roles = Field(["assistant"])
     """Whose words the model learns; a message's own `loss` wins. assistant: what it will be asked to say, calls too."""
     train_on_inputs: bool = False
     """Learn prompts as much as answers: Alpaca-LoRA's name for data.prompt_loss_weight 1."""

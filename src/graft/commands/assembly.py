@@ -120,6 +120,11 @@ def data_paths(settings: DataConfig) -> list[str]:
     return [settings.path] if isinstance(settings.path, str) else settings.path
 
 
+def named_data(settings: DataConfig) -> str:
+    """The same, for messages."""
+    return ", ".join(data_paths(settings))
+
+
 def split_conversations(settings: DataConfig, say: Callable[[str], None] = lambda note: None) -> Split[Conversation]:
     """The rows of the data, those to measure on apart; the others as often as `data.mix` says.
 

@@ -25,7 +25,7 @@ from graft.bench import (
     weights_of,
     write_encoded,
 )
-from graft.commands.assembly import Samples, check_positions, data_paths, model_folder, refuse_unread
+from graft.commands.assembly import Samples, check_positions, data_paths, model_folder, named_data, refuse_unread
 from graft.commands.run import Say
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, Config, build_config, flatten_settings
 from graft.data import encode_all, load_template, read_conversations, read_rows
@@ -174,7 +174,8 @@ def _samples(config: Config, count: int, say: Say) -> Sequence[TokenSequence]:
             say(encoded.report())
         samples = encoded.sequences
     if len(samples) <= config.train.global_batch:
-        what = f"{', '.join(paths)} gives {len(samples)} rows, and the first {config.train.global_batch} only warm up"
+        given = f"{named_data(config.data)} gives {len(samples)} rows"
+        what = f"{given}, and the first {config.train.global_batch} only warm up"
         raise DataError(what, fix="give more rows, or lower train.global_batch")
     return samples
 
