@@ -112,6 +112,12 @@ def test_cut_keeps_the_beginning_and_leaves_out_what_has_no_answer_left() -> Non
     assert "lines 1, 3)" in found.report()
 
 
+def test_a_row_that_is_taken_twice_is_two_rows() -> None:
+    (row,) = rows_of(9)
+    found = encode_all([row, row, *rows_of(1)], TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="drop")
+    assert (found.rows, found.left_out) == (3, 2)
+
+
 def test_many_long_rows_are_counted_and_some_are_named() -> None:
     found = encode_all(rows_of(1, *[9] * 20), TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="drop")
     assert "20 of 21 rows" in found.report()

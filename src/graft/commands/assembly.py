@@ -183,7 +183,8 @@ def questions_of(
         if last == 0:
             what = f"{conversation.source}: the row asks for no answer"
             raise DataError(what, fix="measure on rows with a question and an answer")
-        ended = replace(conversation, messages=messages[: last + 1])
+        answered = replace(messages[last], trained=True)
+        ended = replace(conversation, messages=(*messages[:last], answered))
         sample = encode_conversation(template.samples(ended, tokenizer)[-1], template, tokenizer)
         if len(sample) <= settings.cutoff:
             prompt = encode_prompt(messages[:last], template, tokenizer, tools=conversation.tools)

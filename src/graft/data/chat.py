@@ -77,7 +77,7 @@ class ChatTemplate:
 
 
 def _fill(parts: Sequence[Part], messages: Sequence[Message], said: Mapping[Mark, str]) -> list[Piece]:
-    """Put the words in. Neighbours that are trained alike are encoded as one text, as a reader of it would."""
+    """Put the words in. What stands between special tokens and the borders of answers is one text."""
     pieces: list[Piece] = []
     texts: list[str] = []
     speakers: list[Message] = []

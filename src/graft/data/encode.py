@@ -58,7 +58,7 @@ def encode_conversation(
     Raises:
         DataError: the template has no place for something in the conversation.
     """
-    samples = [sequence for _, sequence in _encode_batch([conversation], template, codec, prompt_weight)]
+    ((_, samples),) = _encode_batch([conversation], template, codec, prompt_weight)
     assert len(samples) == 1, "the template makes several samples of this conversation"
     return samples[0]
 
@@ -102,26 +102,24 @@ def encode_all(
     sequences = Corpus()
     long: list[tuple[Source, int]] = []
     rows = left_out = 0
-    before: Conversation | None = None
-    for conversation, sequence in _encoded(conversations, template, codec, prompt_weight):
-        rows += conversation is not before
-        before = conversation
-        if len(sequence) <= cutoff:
-            sequences.append(sequence)
-            continue
-        if conversation.messages[0].role == "text":
-            for stretch in _stretches(sequence, cutoff, codec):
-                sequences.append(stretch)
-            continue
-        long.append((conversation.source, len(sequence)))
-        if too_long == "error":
-            what = f"{conversation.source}: {len(sequence)} tokens are more than data.cutoff {cutoff}"
-            raise DataError(what, fix=f"raise data.cutoff to {len(sequence)}, or set data.too_long to drop")
-        cut = _cut(sequence, cutoff)
-        if too_long == "cut" and cut.trained_tokens:
-            sequences.append(cut)
-        else:
-            left_out += 1
+    for conversation, samples in _encoded(conversations, template, codec, prompt_weight):
+        rows += 1
+        for sequence in samples:
+            if len(sequence) <= cutoff:
+                sequences.append(sequence)
+            elif conversation.messages[0].role == "text":
+                for stretch in _stretches(sequence, cutoff, codec):
+                    sequences.append(stretch)
+            else:
+                long.append((conversation.source, len(sequence)))
+                cut = _cut(sequence, cutoff)
+                if too_long == "cut" and cut.trained_tokens:
+                    sequences.append(cut)
+                else:
+                    left_out += 1
+        if long and too_long == "error":
+            what = f"{long[0][0]}: {long[0][1]} tokens are more than data.cutoff {cutoff}"
+            raise DataError(what, fix=f"raise data.cutoff to {long[0][1]}, or set data.too_long to drop")
     if not sequences:
         first, tokens = long[0]
         what = f"no {part} fits data.cutoff {cutoff}: {first} has {tokens} tokens, prompt included"
@@ -133,7 +131,7 @@ def encode_all(
 
 def _encoded(
     conversations: Iterable[Conversation], template: Template, codec: Codec, prompt_weight: float
-) -> Iterator[tuple[Conversation, TokenSequence]]:
+) -> Iterator[tuple[Conversation, list[TokenSequence]]]:
     waiting = iter(conversations)
     while batch := list(islice(waiting, _BATCH)):
         yield from _encode_batch(batch, template, codec, prompt_weight)
@@ -141,21 +139,25 @@ def _encoded(
 
 def _encode_batch(
     batch: Sequence[Conversation], template: Template, codec: Codec, prompt_weight: float
-) -> Iterator[tuple[Conversation, TokenSequence]]:
+) -> Iterator[tuple[Conversation, list[TokenSequence]]]:
     """Each conversation with the samples that it is."""
-    rendered = [(whole, pieces) for whole in batch for pieces in _render(whole, template, codec)]
-    encoded = _encode_texts([text for _, pieces in rendered for text in _texts(pieces, codec)], codec)
-    for conversation, pieces in rendered:
+    rendered = [_render(conversation, template, codec) for conversation in batch]
+    texts = [text for samples in rendered for pieces in samples for text in _texts(pieces, codec)]
+    encoded = _encode_texts(texts, codec)
+    for conversation, samples in zip(batch, rendered, strict=True):
         bos = template.adds_bos or conversation.messages[0].role == "text"
-        ids, shares = _join(pieces, encoded, codec, bos=bos, prompt_weight=prompt_weight)
-        sequence = TokenSequence(
-            tuple(ids),
-            tuple(share > 0 for share in shares),
-            conversation.source,
-            weight=conversation.weight,
-            shares=tuple(shares) if prompt_weight not in (0, 1) else None,
-        )
-        yield conversation, sequence
+        joined = [_join(pieces, encoded, codec, bos=bos, prompt_weight=prompt_weight) for pieces in samples]
+        yield conversation, [_sequence(conversation, *parts, prompt_weight) for parts in joined]
+
+
+def _sequence(conversation: Conversation, ids: list[int], shares: list[float], prompt_weight: float) -> TokenSequence:
+    return TokenSequence(
+        tuple(ids),
+        tuple([share > 0 for share in shares]),
+        conversation.source,
+        weight=conversation.weight,
+        shares=tuple(shares) if prompt_weight not in (0, 1) else None,
+    )
 
 
 def _render(conversation: Conversation, template: Template, codec: Codec) -> list[list[Piece]]:

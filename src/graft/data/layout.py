@@ -52,9 +52,12 @@ class Layouts:
         self._plain_ends: frozenset[str] = frozenset()
         self._all_ends: frozenset[str] = frozenset()
         self._syntax: str | None = None
+        self._newest: tuple[object, object, bool, tuple[str, list[Part]]] | None = None
 
     def of(self, messages: Sequence[Message], tools: Tools, *, asked: bool) -> tuple[str, list[Part]]:
         """The rendering with marks, and its parts; most conversations have one that was seen before."""
+        if self._newest and self._newest[0] is messages and self._newest[1] is tools and self._newest[2] == asked:
+            return self._newest[3]
         calling = any(message.tool_calls for message in messages)
         if calling:
             self.syntax()  # settles how the template is given arguments
@@ -65,6 +68,7 @@ class Layouts:
         layout = rendering, self._parts(rendering, messages, tools, asked=asked)
         if not tools and not calling:
             self._known[key] = layout
+        self._newest = messages, tools, asked, layout
         return layout
 
     def ends(self) -> frozenset[str]:
