@@ -1,7 +1,7 @@
 """Chat templates in Jinja: conversations -> pieces.
 
 The template is rendered with a mark in the place of every message's words, and the words are put in afterwards, so that
-no word can become a special token or shift the mask. Decision 0013 says why so.
+no word can become a special token or shift the mask. Decision 0016 says why so.
 """
 
 from collections.abc import Mapping, Sequence
