@@ -113,6 +113,12 @@ def test_prompts_that_are_learned_count_as_trained(graft: Graft, folder: Path) -
     assert trained("--set", "data.train_on=user,assistant") == everything
 
 
+def test_shares_go_with_the_virtual_tokens_of_prompt_tuning(graft: Graft, folder: Path) -> None:
+    arguments = ("--method", "prompt", "--set", "data.prompt_loss_weight=0.1")
+    ran = graft("train", "--data", folder / "talk.jsonl", "--out", folder / "run", *arguments, *QUICK)
+    assert ran.code == 0, ran.err
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 @pytest.mark.parametrize(
     ("name", "layout"),
