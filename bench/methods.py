@@ -65,7 +65,7 @@ def run(name: str, out: Path) -> dict[str, Any]:
     memory, began = PeakMemory(open_answerer(config.model).base.model.device), time.process_time()
     train(config, out / name)
     seconds, peak = time.process_time() - began, memory.bytes()
-    exam = Examination(read_conversations(read_rows(str(demo_held_out_path()))), config, NEW_TOKENS)
+    exam = Examination(list(read_conversations(read_rows(str(demo_held_out_path())))), config, NEW_TOKENS)
     answerer = open_answerer(config.model, out / name / "adapter")
     exam.ask("base", answerer, None)
     exam.ask("adapter", answerer, answerer.slot)

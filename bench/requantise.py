@@ -29,7 +29,7 @@ def candidates(out: Path, rate: str, *, aware: bool) -> dict[str, Score]:
     settings = {"model.quantize": KIND, "train.learning_rate": rate, "lora.quantization_aware": aware}
     config = build_config(demo_config().model_dump(), settings)
     train(config, out)
-    exam = Examination(read_conversations(read_rows(str(demo_held_out_path()))), config, NEW_TOKENS)
+    exam = Examination(list(read_conversations(read_rows(str(demo_held_out_path())))), config, NEW_TOKENS)
     answerer = open_answerer(config.model, out / "adapter")
     exam.ask("base", answerer, None)
     exam.ask("adapter", answerer, answerer.slot)

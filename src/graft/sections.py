@@ -24,6 +24,7 @@ def _names(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 Number = Annotated[float, BeforeValidator(_no_switch)]
 Names = Annotated[list[str], BeforeValidator(_names)]
+Roles = Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeValidator(_names)]
 
 
 class Section(BaseModel):
