@@ -229,6 +229,21 @@ def test_adapters_of_all_methods_in_one_forest_answer_each_as_if_alone(family: s
             torch.testing.assert_close(logits, alone[slot], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["qwen3", "gemma3", "olmo2", "cohere"])
+def test_norms_of_queries_and_keys_are_those_of_each_slot(family: str) -> None:
+    bank, alone = Bank(build(family)), []
+    for option in ("full", "llama_adapter", "lora", "prefix"):
+        single = Bank(build(family))
+        alone.append(answer(single, single.add(grown(option, single.model))))
+        bank.add(grown(option, bank.model))
+    forest = plant([bank.prompted(s) for slot in bank.adapters for s in samples(6, seed=2, slot=slot)], min_shared=1)
+    with torch.no_grad(), bank.routed(forest.routes()):
+        hidden = forest_hidden_states(bank.model, forest)[list(forest.ends)]
+    for slot, states in enumerate(hidden.split(6)):
+        logits = head_of(bank.model, slot)(states)
+        torch.testing.assert_close(logits, alone[slot], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("methods", "what"),
     [("lora+ia3", "both change"), ("prefix+prompt", "both change"), ("full+lora", "both change"),

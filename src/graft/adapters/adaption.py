@@ -128,6 +128,7 @@ def _keys_values(attention: nn.Module, prompt: Tensor, heads: int, size: int) ->
         both = [cast(nn.Linear, plain(cast(nn.Module, part))) for part in (attention.k_proj, attention.v_proj)]
         key, value = frozen_linear([prompt], both)
     norm = getattr(attention, "k_norm", None)
+    norm = None if norm is None else cast(Any, plain(norm))  # of other slots' norms none is asked here
     if norm is not None and norm.weight.shape == key.shape[-1:]:
         key = norm(key)
     key_nKD, value_nKD = key.unflatten(-1, (-1, size)), value.unflatten(-1, (-1, size))

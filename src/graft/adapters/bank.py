@@ -14,7 +14,7 @@ from graft.adapters.gated import keep_gate_and_up
 from graft.adapters.grafted import GraftedAttention, GraftedEmbedding, GraftedModule
 from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, merged_module
 from graft.adapters.switch import Switch
-from graft.adapters.targets import attention_layers, linear_layers, weighted_modules
+from graft.adapters.targets import attention_layers, linear_layers, stream_dim, weighted_modules
 from graft.errors import AdapterError
 from graft.records import Route, TokenSequence
 
@@ -128,7 +128,7 @@ class Bank:
         module = self.model.get_submodule(place)
         if not isinstance(module, GraftedLinear | GraftedModule):
             kind = GraftedEmbedding if isinstance(module, nn.Embedding) else GraftedModule
-            module = kind(module, self._switch)
+            module = kind(module, self._switch, stream_dim=stream_dim(self.model, place))
             self._put(place, module)
         return module
 

@@ -55,6 +55,13 @@ def norms(model: PreTrainedModel) -> dict[str, nn.Module]:
     return found
 
 
+def stream_dim(model: PreTrainedModel, name: str) -> int:
+    """Where the tokens stand in what the module `name` reads: (1, T, ...), but for the norms of queries and keys that
+    read (1, heads, T, head size), as those of Gemma 3 do."""
+    heads_first = model.config.model_type == "gemma3_text"
+    return 2 if heads_first and name.endswith((".q_norm", ".k_norm")) else 1
+
+
 def weighted_modules(model: PreTrainedModel) -> dict[str, nn.Module]:
     """Every module with weights of its own, wrapped or not, by name."""
     wrapped = {name: plain(module) for name, module in _base_modules(model) if _is_wrapped(module)}
