@@ -247,6 +247,7 @@ def test_norms_of_queries_and_keys_are_those_of_each_slot(family: str) -> None:
 @pytest.mark.parametrize(
     ("methods", "what"),
     [("lora+ia3", "both change"), ("prefix+prompt", "both change"), ("full+lora", "both change"),
+     ("full+prompt", "both change model.embed_tokens"), ("prompt+full", "both change model.embed_tokens"),
      ("lora+lora", "stands twice"), ("lora+nonsense", "no method is called")],
 )  # fmt: skip
 def test_methods_that_collide_are_refused(methods: str, what: str) -> None:

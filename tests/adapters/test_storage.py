@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,18 @@ def test_each_part_of_a_joint_adapter_is_one_that_peft_loads(saved: Callable[...
         plain = build(FAMILY, attached=False, dtype=torch.float32)
         theirs = PeftModel.from_pretrained(plain, folder / part.method).eval()
         assert close(our_logits(single, single.add(part)), their_logits(theirs))
+
+
+@pytest.mark.parametrize("lost", ["prefix", "prefix/adapter_config.json", "graft.json"])
+def test_a_joint_adapter_without_one_of_its_parts_is_refused(
+    lost: str, saved: Callable[..., tuple[Path, Bank, int]]
+) -> None:
+    folder, bank, _ = saved(method="lora+prefix", lora__r=2)
+    gone = folder / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    message = refused(folder, bank)
+    assert "holds a part of an adapter" in message
+    assert ("prefix is missing" in message) == (lost != "graft.json")
 
 
 @pytest.mark.parametrize("name", THEIRS)

@@ -8,6 +8,7 @@ from graft.adapters.ia3 import Ia3
 from graft.adapters.lora import Lora
 from graft.adapters.prefix import Prefix
 from graft.adapters.prompt import Prompt
+from graft.adapters.targets import embeddings_name
 from graft.adapters.whole import BitFit, Full
 from graft.config import Config
 from graft.sections import Section
@@ -46,5 +47,6 @@ def create_adapter(model: PreTrainedModel, config: Config, *, encode: Encode) ->
         tuple(
             METHODS[name].create(model, settings_for(name, config), seed=config.train.seed, encode=encode)
             for name in config.method.split("+")
-        )
+        ),
+        embeddings=embeddings_name(model),
     )

@@ -44,6 +44,11 @@ def attention_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     return found
 
 
+def embeddings_name(model: PreTrainedModel) -> str:
+    table = model.get_input_embeddings()
+    return next(str(name) for name, module in model.named_modules() if module is table)
+
+
 def norms(model: PreTrainedModel) -> dict[str, nn.Module]:
     """The norms of the stream, wrapped or not, by name; not those of queries and keys."""
     size = (model.config.hidden_size,)
