@@ -271,6 +271,20 @@ def test_a_file_that_is_not_what_its_configuration_says_is_refused(
     assert what in refused(folder, bank)
 
 
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [("lora", "r"), ("lora", "lora_alpha"), ("lora", "target_modules"), ("prefix", "num_virtual_tokens"),
+     ("prompt", "num_virtual_tokens"), ("llama_adapter", "adapter_layers")],
+)  # fmt: skip
+def test_what_a_configuration_leaves_out_is_not_guessed(
+    method: str, key: str, saved: Callable[..., tuple[Path, Bank, int]]
+) -> None:
+    """PEFT takes a missing lora_alpha for 8; our default is another."""
+    folder, bank, _ = saved(method=method)
+    edit(folder, **{key: None})
+    assert f"does not say {key}" in refused(folder, bank)
+
+
 def test_an_unknown_method_is_refused(saved: Callable[..., tuple[Path, Bank, int]]) -> None:
     folder, bank, _ = saved(lora__r=4)
     edit(folder, peft_type="LOHA")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter, AttentionGraft, Encode, Graft, ModuleGraft
-from graft.adapters.foreign import refuse_foreign
+from graft.adapters.foreign import refuse_foreign, require
 from graft.adapters.low_rank import frozen_linear
 from graft.adapters.own import OwnGraft
 from graft.adapters.targets import attention_layers, linear_layers, norms, plain
@@ -109,8 +109,9 @@ class LlamaAdapter:
 
     def settings_of(self, peft_config: Mapping[str, Any], tensors: Collection[str]) -> AdaptionConfig:
         refuse_foreign(peft_config, {"target_modules", "adapter_len", "adapter_layers", "gate"}, "LLaMA-Adapter")
+        require(peft_config, ("adapter_len", "adapter_layers"))
         gate = "layer" if peft_config["peft_type"] == "ADAPTION_PROMPT" else "head"
-        known = {k: peft_config[k] for k in ("adapter_len", "adapter_layers") if peft_config.get(k) is not None}
+        known = {k: peft_config[k] for k in ("adapter_len", "adapter_layers")}
         return AdaptionConfig.model_validate({**known, "gate": peft_config.get("gate", gate)})
 
 
