@@ -1,8 +1,9 @@
 """What a section of the settings is, and the sections of the methods."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 METHOD_NAMES = ("lora", "llama_adapter", "llama_adapter_v2", "prefix", "prompt", "ia3", "bitfit", "full")
 
@@ -21,9 +22,18 @@ def _names(value: object) -> object:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(f"(.*)({value})$")  # as a part of another, as which it is read
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 Number = Annotated[float, BeforeValidator(_no_switch)]
 Names = Annotated[list[str], BeforeValidator(_names)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
 
 
 class Section(BaseModel):
@@ -52,9 +62,9 @@ class LoraConfig(Section):
     filled, with a product of 0. Each begins as the base."""
     quantization_aware: bool = False
     """Train against the grid of a quantised base: merging and quantising again then changes nothing. Slower."""
-    rank_pattern: dict[str, Annotated[Whole, Field(gt=0)]] = {}
+    rank_pattern: dict[Pattern, Annotated[Whole, Field(gt=0)]] = {}
     """Ranks of single layers, by an end of the name (a regular expression, as in PEFT): {"v_proj": 32}."""
-    alpha_pattern: dict[str, Annotated[Number, Field(gt=0)]] = {}
+    alpha_pattern: dict[Pattern, Annotated[Number, Field(gt=0)]] = {}
     """lora_alpha of single layers, likewise."""
     modules_to_save: Names = []
     """Modules that train whole, beside LoRA: embed_tokens, lm_head, norms or linear layers, by end of name."""
