@@ -58,7 +58,8 @@ class ScaleBiasGraft(ModuleGraft):
 
     def forward(self, states: Tensor, output: Tensor | None, base: nn.Module) -> Tensor:
         assert output is not None
-        return (output + self.adapter_bias.to(output.dtype)) * self.adapter_scale.to(output.dtype)
+        # a scale near 1 in half precision would be 1: it multiplies in float32
+        return (output * self.adapter_scale + self.adapter_bias * self.adapter_scale).to(output.dtype)
 
     def peft_tensors(self) -> dict[str, nn.Parameter]:
         return {"adapter_scale": self.adapter_scale, "adapter_bias": self.adapter_bias}
