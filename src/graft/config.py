@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 from graft.errors import ConfigError, nearest
 from graft.sections import (
     METHOD_NAMES,
+    SECTIONS,
     AdaptionConfig,
     Ia3Config,
     LoraConfig,
@@ -158,6 +159,16 @@ class Config(Section):
     ia3: Ia3Config = Ia3Config()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _method_reads_its_settings(self) -> "Config":
+        read = {SECTIONS[name] for name in self.method.split("+")}
+        for section in sorted({name for name in SECTIONS.values() if name} - read):
+            given, default = getattr(self, section), type(self).model_fields[section].default
+            for name in type(given).model_fields:
+                if getattr(given, name) != getattr(default, name):
+                    raise ValueError(f"the method {self.method} does not read {section}.{name}")
+        return self
 
 
 class _Loader(yaml.SafeLoader):

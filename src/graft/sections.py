@@ -5,7 +5,19 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-METHOD_NAMES = ("lora", "llama_adapter", "llama_adapter_v2", "prefix", "prompt", "ia3", "bitfit", "full")
+SECTIONS = {
+    "lora": "lora",
+    "llama_adapter": "adaption",
+    "llama_adapter_v2": "adaption",
+    "prefix": "prefix",
+    "prompt": "prompt",
+    "ia3": "ia3",
+    "bitfit": None,
+    "full": None,
+}
+"""Every method, with the section of the settings that it reads."""
+
+METHOD_NAMES = tuple(SECTIONS)
 
 
 def _no_switch(value: object) -> object:

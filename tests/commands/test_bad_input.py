@@ -148,6 +148,7 @@ def test_rows_to_measure_on_that_are_longer_than_the_model_are_refused(
         ("lora.r=5000", "at most"),
         ("data.held_out=6", "data.held_out"),
         ("method=lorra", "method"),
+        ("ia3.target_modules=k_proj", "the method lora does not read ia3.target_modules"),
         ("nonsense", "name=value"),
     ],
 )
