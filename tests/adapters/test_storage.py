@@ -170,6 +170,17 @@ def test_a_graft_json_of_before_bases_were_quantised_is_of_an_unquantised_one(
     assert provenance.base_quantize == "none"
 
 
+@pytest.mark.parametrize("changes", [{"data": "x"}, {"base_path": 5}, {"template": None}, {"odd": 1}])
+def test_a_graft_json_of_other_values_is_refused(
+    changes: dict[str, object], saved: Callable[..., tuple[Path, Bank, int]]
+) -> None:
+    folder, _, _ = saved(lora__r=2)
+    file = folder / "graft.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(AdapterError, match="not what Graft writes"):
+        read_provenance(folder)
+
+
 def refused(folder: Path, bank: Bank, **options: str) -> str:
     before = {name: tensor.clone() for name, tensor in bank.model.state_dict().items()}
     with pytest.raises(AdapterError) as caught:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -104,8 +104,8 @@ def read_provenance(folder: Path) -> Provenance | None:
         return None
     content = _read_json(path)
     try:
-        return Provenance(**content)
-    except TypeError:
+        return TypeAdapter(Provenance).validate_python(asdict(Provenance(**content)))
+    except (TypeError, ValidationError):
         raise AdapterError(f"{path} is not what Graft writes", fix="restore it, or delete it") from None
 
 

@@ -166,5 +166,5 @@ def _lay_state_out(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> 
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Of two dimensions, be one of them 1 as in LoRA of rank 1; but IA3's are vectors of the shape (out, 1), (1, in)."""
+    """Of two dimensions, be one of them 1 as in LoRA of rank 1; IA3's are vectors of the shape (out, 1) or (1, in)."""
     return parameter.ndim >= 2 and not name.endswith(".ia3_l")
