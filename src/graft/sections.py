@@ -17,6 +17,12 @@ SECTIONS = {
 }
 """Every method, with the section of the settings that it reads."""
 
+MOST_ALPHA = 1e6
+"""Far above any that learns, and far below what overflows float32."""
+
+MOST_VIRTUAL = 8192
+"""Far above any prompt that was ever of use; a broken file is not to ask for all memory."""
+
 METHOD_NAMES = tuple(SECTIONS)
 
 
@@ -57,7 +63,7 @@ class LoraConfig(Section):
 
     r: Whole = Field(16, gt=0)
     """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
-    lora_alpha: Number = Field(32, gt=0)
+    lora_alpha: Number = Field(32, gt=0, le=MOST_ALPHA)
     """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
     lora_dropout: Number = Field(0.0, ge=0, lt=1)
     """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
@@ -76,7 +82,7 @@ class LoraConfig(Section):
     """Train against the grid of a quantised base: merging and quantising again then changes nothing. Slower."""
     rank_pattern: dict[Pattern, Annotated[Whole, Field(gt=0)]] = {}
     """Ranks of single layers, by an end of the name (a regular expression, as in PEFT): {"v_proj": 32}."""
-    alpha_pattern: dict[Pattern, Annotated[Number, Field(gt=0)]] = {}
+    alpha_pattern: dict[Pattern, Annotated[Number, Field(gt=0, le=MOST_ALPHA)]] = {}
     """lora_alpha of single layers, likewise."""
     modules_to_save: Names = []
     """Modules that train whole, beside LoRA: embed_tokens, lm_head, norms or linear layers, by end of name."""
@@ -85,7 +91,7 @@ class LoraConfig(Section):
 class AdaptionConfig(Section):
     """LLaMA-Adapter, v1 and v2 (Zhang et al. 2023, arXiv 2303.16199; Gao et al. 2023, arXiv 2304.15010)."""
 
-    adapter_len: Whole = Field(10, gt=0)
+    adapter_len: Whole = Field(10, gt=0, le=MOST_VIRTUAL)
     """Learned prompt positions in each layer. 10, as its authors."""
     adapter_layers: Whole = Field(0, ge=0)
     """Layers that have them, counted from the top; 0: all but the two lowest, as its authors."""
@@ -96,7 +102,7 @@ class AdaptionConfig(Section):
 class PrefixConfig(Section):
     """Prefix tuning (Li and Liang 2021, arXiv 2101.00190), P-Tuning v2 (Liu et al. 2021, arXiv 2110.07602)."""
 
-    num_virtual_tokens: Whole = Field(16, gt=0)
+    num_virtual_tokens: Whole = Field(16, gt=0, le=MOST_VIRTUAL)
     """Keys and values that every sample sees before its own, in each layer."""
     prefix_projection: bool = False
     """Train an embedding and a two-layer MLP that makes keys and values of it, as the first paper does."""
@@ -107,7 +113,7 @@ class PrefixConfig(Section):
 class PromptConfig(Section):
     """Prompt tuning (Lester et al. 2021, arXiv 2104.08691)."""
 
-    num_virtual_tokens: Whole = Field(16, gt=0)
+    num_virtual_tokens: Whole = Field(16, gt=0, le=MOST_VIRTUAL)
     """Trained embeddings that stand before every sample."""
     init_text: str = ""
     """They begin as the embeddings of this text, repeated or cut to fit; none: as those of random tokens."""

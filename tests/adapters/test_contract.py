@@ -274,6 +274,8 @@ def test_methods_that_collide_are_refused(methods: str, what: str) -> None:
         ({"method": "ia3", "ia3.target_modules": ["nothing"]}, "ia3.target_modules"),
         ({"method": "ia3", "ia3.target_modules": ["k_proj"], "ia3.feedforward_modules": ["up_proj"]}, "not among"),
         ({"method": "prompt", "prompt.num_virtual_tokens": 0}, "greater than 0"),
+        ({"method": "prefix", "prefix.num_virtual_tokens": 10**9}, "less than or equal to 8192"),
+        ({"lora.lora_alpha": 1e308}, "less than or equal to"),
     ],
 )
 def test_options_that_do_not_do_are_refused(settings: dict[str, object], what: str) -> None:
