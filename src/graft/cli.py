@@ -4,6 +4,7 @@ Exit codes: 0 done; 2 bad input or settings; 3 a proof failed, nothing was hande
 """
 
 import io
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,8 @@ app = typer.Typer(
 )
 
 Model = Annotated[str | None, typer.Option("--model", help="Hugging Face folder, hub id, or seedling.")]
-Data = Annotated[str | None, typer.Option("--data", help="JSON or JSONL file of rows.")]
+Data = Annotated[str | None, typer.Option("--data", help="File, folder or glob of rows, or hub id.")]
+Format = Annotated[str | None, typer.Option("--format", help="How rows are read; recognised unless given.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
@@ -65,6 +67,7 @@ def demo(out: Out = None, json: Json = False) -> None:
 def train(
     model: Model = None,
     data: Data = None,
+    format: Format = None,
     out: Out = None,
     method: Annotated[str | None, typer.Option("--method", help="How the base is adapted.")] = None,
     config: ConfigFile = None,
@@ -74,7 +77,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train an adapter on rows of data."""
-    given = _given({"model.path": model, "data.path": data, "method": method}, config, settings)
+    given = _given({"model.path": model, "data.path": data, "data.format": format, "method": method}, config, settings)
     resolved = build_config(given)
     if resume and out is None:
         raise ConfigError("--resume needs the run to go on with", fix="name its folder with --out")
@@ -89,7 +92,8 @@ def train(
         for name, value in plan.as_json().items():
             print(f"{name.replace('_', ' ')}: {value}")
         return None
-    folder = out or _free(Path(resolved.data.path).stem or "run")
+    path = resolved.data.path if isinstance(resolved.data.path, str) else resolved.data.path[0]
+    folder = out or _free(re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run")
     with console.ProgressDisplay() as progress:
         result = run(resolved, folder, resume=resume, subscribers=[progress], say=console.say)
     if json:
@@ -104,6 +108,7 @@ def train(
 def evaluate(
     model: Model = None,
     data: Data = None,
+    format: Format = None,
     adapter: AdapterPath = None,
     merged: Annotated[str | None, typer.Option("--merged", help="Folder of a merged model.")] = None,
     base: Annotated[bool, typer.Option("--base/--no-base", help="Score the base as well.")] = True,
@@ -114,7 +119,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score base, adapter and merged model on held-out rows: those of the adapter's run, or all of --data."""
-    given = _given({"model.path": model, "data.path": data}, config, settings)
+    given = _given({"model.path": model, "data.path": data, "data.format": format}, config, settings)
     from graft.commands import console
     from graft.commands.eval import evaluate as run
 

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from graft.errors import ConfigError, nearest
 from graft.sections import (
-    METHOD_NAMES,
     SECTIONS,
     AdaptionConfig,
     Ia3Config,
     LoraConfig,
+    Methods,
     Number,
     PrefixConfig,
     PromptConfig,
+    Roles,
     Section,
     Whole,
 )
@@ -33,16 +34,6 @@ BENCH_ROWS, BENCH_ROUNDS = 64, 2
 DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
 QuantizeName = Literal["none", "int8", "nf4", "fp4"]
 CacheName = Literal["auto", "always", "never"]
-
-
-def _known_methods(names: str) -> str:
-    parts = names.split("+")
-    for name in parts:
-        if name not in METHOD_NAMES:
-            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHOD_NAMES)}")
-    if len(set(parts)) < len(parts):
-        raise ValueError("a method stands twice")
-    return names
 
 
 class ModelConfig(Section):
@@ -62,13 +53,24 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    path: str = ""
-    """A JSON or JSONL file of rows."""
+    path: str | list[str] = ""
+    """Rows: a file (JSON, JSONL, CSV, Parquet, text; packed or not), a folder, a glob, or a hub id; or a list of
+    these."""
+    mix: list[Annotated[Number, Field(gt=0)]] = Field([])
+    """How often the training rows of each path are taken in an epoch: 2 is twice, 0.5 a half, drawn by the seed.
+    Empty: once each."""
     format: str = "auto"
-    """How a row becomes a conversation. auto: recognised by its keys."""
-    template: str = "alpaca"
-    """A template that ships with Graft, or the path of a template file. Stored with the adapter, and used wherever
-    that is."""
+    """How a row becomes a conversation: a format's name, or `file.py:function`. auto: recognised by its keys."""
+    template: str = "auto"
+    """`model`, one that ships with Graft, or the path of a template file. auto: the model's own where it has one, as it
+    knows those words; else alpaca. Stored with the adapter, and used wherever that is."""
+    train_on: Roles = Field(["assistant"])
+    """Whose words the model learns; a message's own `loss` wins. assistant: what it will be asked to say, calls too."""
+    train_on_inputs: bool = False
+    """Learn prompts as much as answers: Alpaca-LoRA's name for data.prompt_loss_weight 1."""
+    prompt_loss_weight: Number = Field(0.0, ge=0, le=1)
+    """Share in the loss of a token that the model is given, beside 1 for one that it learns to say. 0: it never has to
+    say it. 0.01 to 0.1 steadies runs on short answers."""
     cutoff: Whole = Field(1024, gt=1)
     """Tokens in one sample, its prompt included. 1024 holds nearly all of Alpaca, and one sample fits any GPU."""
     too_long: Literal["drop", "cut", "error"] = "drop"
@@ -80,9 +82,14 @@ class DataConfig(Section):
     """Of the split. Apart from train.seed, so that runs with other seeds are measured on the same rows."""
 
     @model_validator(mode="after")
-    def _count_is_whole(self) -> "DataConfig":
+    def _parts_agree(self) -> "DataConfig":
         if self.held_out >= 1 and not self.held_out.is_integer():
             raise ValueError(f"held_out {self.held_out} is neither a share below 1 nor a whole count")
+        paths = 1 if isinstance(self.path, str) else len(self.path)
+        if self.mix and len(self.mix) != paths:
+            raise ValueError(f"mix has {len(self.mix)} numbers, and path has {paths} entries")
+        if self.train_on_inputs and self.prompt_loss_weight not in (0, 1):
+            raise ValueError(f"train_on_inputs is prompt_loss_weight 1, which is {self.prompt_loss_weight:g}")
         return self
 
 
@@ -149,7 +156,7 @@ class CheckpointConfig(Section):
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    method: Annotated[str, AfterValidator(_known_methods)] = "lora"
+    method: Methods = "lora"
     """How the base is adapted: lora, llama_adapter, llama_adapter_v2, prefix, prompt, ia3, bitfit, full; or several at
     once where they change different places: lora+prefix."""
     lora: LoraConfig = LoraConfig()
@@ -281,7 +288,7 @@ def _suggestion(name: str, known: Sequence[str]) -> str:
 
 
 def _complaint(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"] if part not in ("list[str]", "literal['all-linear']"))
+    where = ".".join(str(part) for part in error["loc"] if part not in ("str", "list[str]", "literal['all-linear']"))
     message = error["msg"].removeprefix("Value error, ")
     given = error["input"]
     shown = f" (given: {given!r})" if where and not isinstance(given, dict) else ""

@@ -6,19 +6,22 @@ T = tokens in the stream, S = segments, E = edges.
 """
 
 import bisect
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool", "text"]
+"""Whose words a message has. tool: what a tool answered (an observation); text: nobody's, a document to learn from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a row stands: the file as the user named it, and the line on which the row begins, from 1."""
+    """Where a row stands: the file as the user named it, and the line on which the row begins, from 1 (in a Parquet
+    file the row's number)."""
 
     path: str
     line: int
@@ -36,27 +39,71 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model asks to be called. `id` is how the data name the call, "" where they do not."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """What one party says.
 
     Args:
+        trained: True, the model learns to say this; False, it never does; None, it is context, which is learned with
+            `data.prompt_loss_weight`.
         context: material that the message refers to, kept apart because templates give it a place of its own
             (Alpaca's `input`, Dolly's `context`); "" where there is none.
-        trained: the model learns to say this.
+        tool_calls: what the assistant asks for, after its words or instead of them.
+        call_id: of a tool's answer: the call that it answers; "" for the next one in order.
     """
 
     role: Role
     content: str
-    trained: bool
+    trained: bool | None = None
     context: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    call_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, and where they came from."""
+    """Messages in order, and where they came from.
+
+    Args:
+        tools: definitions of the functions that the model may ask for, as JSON objects.
+        weight: share of each of its trained tokens in the loss.
+
+    Raises:
+        ValueError: no model could be asked so; says which message is at fault.
+    """
 
     messages: tuple[Message, ...]
     source: Source
+    tools: tuple[Mapping[str, Any], ...] = ()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise ValueError("there is no message")
+        if not (0 < self.weight < math.inf):
+            raise ValueError(f"the weight {self.weight:g} is not above 0")
+        before: Message | None = None
+        for number, message in enumerate(self.messages, start=1):
+            named = f"message {number} ({message.role})"
+            if not message.content.strip() and not message.tool_calls and message.role != "tool":
+                raise ValueError(f"{named} is empty")
+            if message.role == "system" and before:
+                raise ValueError(f"{named} comes late: a system message is the first, and there is one at most")
+            if message.role == "text" and len(self.messages) > 1:
+                raise ValueError(f"{named} is no part of a conversation")
+            if message.role == "tool" and not (before and (before.tool_calls or before.role == "tool")):
+                raise ValueError(f"{named} answers no call: it must follow an assistant message that calls a tool")
+            if message.tool_calls and message.role != "assistant":
+                raise ValueError(f"{named} calls a tool, which only the assistant does")
+            before = message
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,26 +114,15 @@ class Piece:
     training as in serving, whatever follows it.
 
     Args:
+        trained: as in `Message`.
         ends_turn: the end token follows this piece, trained as the piece is.
+        special: the text spells a special token of the tokenizer, and means it. No other piece can become one.
     """
 
     text: str
-    trained: bool
+    trained: bool | None
     ends_turn: bool = False
-
-
-class Codec(Protocol):
-    """What encoding needs of a tokenizer."""
-
-    @property
-    def bos_id(self) -> int | None: ...
-
-    @property
-    def eos_id(self) -> int: ...
-
-    def encode(self, text: str, *, first: bool) -> list[int]:
-        """Ids of `text`; `first` tells the beginning of a text from its continuation. Never a special token."""
-        ...
+    special: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +135,7 @@ class TokenSequence:
             produced from and is never trained.
         adapter_slot: which adapter answers; None for the base alone.
         weight: share of each trained token in the loss.
+        shares: for each token a factor to `weight`, above 0 where it is trained; None for 1.
     """
 
     ids: tuple[int, ...]
@@ -106,9 +143,11 @@ class TokenSequence:
     source: Source | None = None
     adapter_slot: int | None = 0
     weight: float = 1.0
+    shares: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.ids) == len(self.trained) > 0, "ids and mask are built together"
+        assert self.shares is None or len(self.shares) == len(self.ids), "and so are shares"
         assert not self.trained[0], "the first token cannot be predicted"
 
     def __len__(self) -> int:

@@ -48,10 +48,22 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _known_methods(names: str) -> str:
+    parts = names.split("+")
+    for name in parts:
+        if name not in METHOD_NAMES:
+            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHOD_NAMES)}")
+    if len(set(parts)) < len(parts):
+        raise ValueError("a method stands twice")
+    return names
+
+
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 Number = Annotated[float, BeforeValidator(_no_switch)]
 Names = Annotated[list[str], BeforeValidator(_names)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Methods = Annotated[str, AfterValidator(_known_methods)]
+Roles = Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeValidator(_names)]
 
 
 class Section(BaseModel):

@@ -38,15 +38,15 @@ def test_a_faulty_row_is_named(row: dict[str, Any], fault: str, tmp_path: Path) 
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"ids": [1, 2], "trained": [0, 1]}) + "\n" + json.dumps(row))
     with pytest.raises(DataError, match=f"rows.jsonl:2: .*{fault}"):
-        read_encoded(read_rows(str(path)))
+        read_encoded(list(read_rows(str(path))))
 
 
 def test_rows_of_text_are_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"instruction": "Say hello.", "output": "Hello!"}\n')
-    assert not is_encoded(read_rows(str(path)))
+    assert not is_encoded(list(read_rows(str(path))))
     write_encoded(path, SAMPLES)
-    assert is_encoded(read_rows(str(path)))
+    assert is_encoded(list(read_rows(str(path))))
 
 
 def test_rows_are_taken_in_order_each_once() -> None:

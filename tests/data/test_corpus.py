@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +16,15 @@ SAMPLES = st.builds(
     st.none() | st.integers(0, 9),
     st.none() | st.integers(1, 99),
 )
+SHARED = SAMPLES.map(
+    lambda s: replace(
+        s,
+        shares=tuple(0.0 if not trained else 0.25 * (id % 3 + 1) for id, trained in zip(s.ids, s.trained, strict=True)),
+    )
+)
 
 
-@given(st.lists(SAMPLES, max_size=8))
+@given(st.lists(SAMPLES | SHARED, max_size=8))
 def test_what_comes_out_is_what_went_in(samples: list[TokenSequence]) -> None:
     corpus = Corpus(samples)
     assert list(corpus) == samples

@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from typing import get_args
 
 import pytest
@@ -9,32 +8,15 @@ from graft.data import encode_all, encode_conversation, encode_prompt, template_
 from graft.data.encode import TooLong
 from graft.errors import DataError
 from graft.records import Conversation, Message, Source
+from tests.data.characters import BOS, EOS, FIRST, OPENING, Characters, ids
 
-BOS, EOS, OPENING = 1, 2, 3
 TEMPLATE = template_of({"prompt_input": "{instruction}|{input}>", "prompt_no_input": "{instruction}>"}, "short")
-
-
-@dataclass
-class Characters:
-    """A token a character, and one before a text that begins a sequence, as SentencePiece's space is."""
-
-    bos_id: int | None = BOS
-    eos_id: int = EOS
-
-    def encode(self, text: str, *, first: bool) -> list[int]:
-        return [OPENING] * first + [ord(character) + 10 for character in text]
-
-
-def ids(text: str) -> list[int]:
-    return [ord(character) + 10 for character in text]
 
 
 def conversation(*texts: str, line: int = 1, trained: bool = True, context: str = "") -> Conversation:
     """Questions and answers by turns."""
     messages = [
-        Message("assistant", text, trained=trained)
-        if number % 2
-        else Message("user", text, trained=False, context=context)
+        Message("assistant", text, trained=trained) if number % 2 else Message("user", text, context=context)
         for number, text in enumerate(texts)
     ]
     return Conversation(tuple(messages), Source("rows.json", line))
@@ -71,19 +53,22 @@ def test_a_model_without_bos_gets_none() -> None:
     assert list(found.ids) == [OPENING, *ids("a>b"), EOS]
 
 
-@given(st.text(min_size=1), st.text(), st.text(), st.sampled_from([BOS, None]))
+WORDS = st.text(min_size=1).filter(str.strip)
+
+
+@given(WORDS, st.text(), WORDS, st.sampled_from([BOS, None]))
 def test_the_model_learns_the_answer_and_its_end_after_the_very_prompt_that_it_will_be_asked_with(
     question: str, context: str, answer: str, bos: int | None
 ) -> None:
     codec = Characters(bos)
     asked = conversation(question, answer, context=context)
     sample = encode_conversation(asked, TEMPLATE, codec)
-    prompt = encode_prompt(asked.messages[0], TEMPLATE, codec)
+    prompt = encode_prompt(asked.messages[:1], TEMPLATE, codec)
     assert list(sample.ids[: len(prompt)]) == prompt
     assert not any(sample.trained[: len(prompt)])
     learned = [id for id, trained in zip(sample.ids, sample.trained, strict=True) if trained]
     assert learned.pop() == EOS
-    assert "".join(chr(id - 10) for id in learned) == answer
+    assert "".join(chr(id - FIRST) for id in learned) == answer
 
 
 # Samples of LENGTH + n tokens: BOS, the opening, "q>", n of the answer, EOS.
@@ -127,6 +112,12 @@ def test_cut_keeps_the_beginning_and_leaves_out_what_has_no_answer_left() -> Non
     assert "lines 1, 3)" in found.report()
 
 
+def test_a_row_that_is_taken_twice_is_two_rows() -> None:
+    (row,) = rows_of(9)
+    found = encode_all([row, row, *rows_of(1)], TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="drop")
+    assert (found.rows, found.left_out) == (3, 2)
+
+
 def test_many_long_rows_are_counted_and_some_are_named() -> None:
     found = encode_all(rows_of(1, *[9] * 20), TEMPLATE, Characters(), cutoff=LENGTH + 5, too_long="drop")
     assert "20 of 21 rows" in found.report()
@@ -151,3 +142,54 @@ def test_nothing_left_is_an_error_that_names_the_cutoff_for_all(too_long: TooLon
 def test_rows_without_a_trained_answer_are_an_error() -> None:
     with pytest.raises(DataError, match=r"rows.json:1: no row has a token to train on"):
         encode_all([conversation("q", "a", trained=False)], TEMPLATE, Characters(), cutoff=99, too_long="drop")
+
+
+def test_prompts_may_have_a_share_in_the_loss() -> None:
+    messages = (
+        Message("user", "a"),
+        Message("assistant", "b", trained=False),
+        Message("user", "c", trained=False),
+        Message("assistant", "d", trained=True),
+    )
+    given = Conversation(messages, Source("x", 1), weight=2.0)
+    found = encode_conversation(given, TEMPLATE, Characters(), prompt_weight=0.25)
+    expected = [(BOS, 0.0), (OPENING, 0.25), *((id, 0.25) for id in ids("a>")), *((id, 0.0) for id in [*ids("b"), EOS])]
+    expected += [*((id, 0.0) for id in ids("c>")), *((id, 1.0) for id in [*ids("d"), EOS])]
+    assert found.shares is not None
+    assert list(zip(found.ids, found.shares, strict=True)) == expected
+    assert found.trained == tuple(share > 0 for share in found.shares)
+    assert found.weight == 2.0
+    all_of_it = encode_conversation(given, TEMPLATE, Characters(), prompt_weight=1)
+    assert all_of_it.shares is None
+    assert all_of_it.trained == found.trained
+
+
+def test_the_first_token_is_never_trained_as_nothing_predicts_it() -> None:
+    found = encode_conversation(conversation("a", "b"), TEMPLATE, Characters(bos_id=None), prompt_weight=1)
+    assert found.trained == (False, True, True, True, True)
+
+
+def document(text: str, line: int = 1) -> Conversation:
+    return Conversation((Message("text", text, trained=True),), Source("book.txt", line))
+
+
+@pytest.mark.parametrize("bos", [BOS, None])
+def test_a_long_document_becomes_samples_that_lose_nothing_of_it(bos: int | None) -> None:
+    codec = Characters(bos_id=bos)
+    rows = [document("abcdefghij"), document("k", line=2), conversation("q", "a" * 9, line=3)]
+    found = encode_all(rows, TEMPLATE, codec, cutoff=6, too_long="drop")
+    assert all(len(sample) <= 6 for sample in found.sequences)
+    opening = [] if bos is None else [bos]
+    said = [id for sample in found.sequences for id in sample.ids[len(opening) :]]
+    assert said == [OPENING, *ids("abcdefghij"), EOS, OPENING, *ids("k"), EOS]
+    assert all(list(sample.ids[: len(opening)]) == opening for sample in found.sequences)
+    assert all(sample.trained == (False,) + (True,) * (len(sample) - 1) for sample in found.sequences)
+    assert "1 of 3 rows" in found.report(), "the conversation is too long, the document is not"
+
+
+def test_cutting_keeps_shares_beside_their_tokens() -> None:
+    rows = rows_of(9)
+    found = encode_all(rows, TEMPLATE, Characters(), cutoff=8, too_long="cut", prompt_weight=0.5)
+    whole = encode_conversation(rows[0], TEMPLATE, Characters(), prompt_weight=0.5)
+    assert whole.shares is not None
+    assert found.sequences[0].shares == whole.shares[:8]

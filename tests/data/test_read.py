@@ -1,13 +1,22 @@
+import bz2
+import csv
+import gzip
+import io
 import json
+import lzma
 import re
+import tracemalloc
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
-from graft.data import read_rows
+from graft.data import read_conversations, read_rows
 from graft.errors import DataError
 
 
@@ -19,7 +28,7 @@ def file(tmp_path: Path) -> Path:
 def read(file: Path, content: str | bytes) -> list[tuple[int, Any]]:
     """Line and fields of every row of a file with this content."""
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    rows = read_rows(str(file))
+    rows = list(read_rows(str(file)))
     assert all(row.source.path == str(file) for row in rows)
     return [(row.source.line, dict(row.fields)) for row in rows]
 
@@ -112,19 +121,23 @@ def test_a_file_that_holds_no_rows_is_refused_with_its_line(file: Path, content:
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.json does not exist"):
-        read_rows(str(tmp_path / "none.json"))
-    with pytest.raises(DataError, match="is not a file"):
-        read_rows(str(tmp_path))
+        list(read_rows(str(tmp_path / "none.json")))
+    with pytest.raises(DataError, match="holds no data file"):
+        list(read_rows(str(tmp_path)))
     with pytest.raises(DataError, match="no data is given"):
-        read_rows("")
+        list(read_rows(""))
     with pytest.raises(DataError):
-        read_rows("a\0b")
+        list(read_rows("a\0b"))
     with pytest.raises(DataError):
-        read_rows("rows" * 100)  # longer than a file name may be
+        list(read_rows("rows" * 100))  # longer than a file name may be
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )
@@ -176,3 +189,90 @@ def test_a_damaged_file_gives_rows_or_an_error_that_names_it(
         line = re.match(r":(\d+): ", error.what.removeprefix(str(scratch)))
         found = [(int(line[1]) if line else 1, {})]  # a file without a row has no line to name
     assert all(1 <= line <= last for line, _ in found)
+
+
+def big(file: Path, rows: int, layout: str) -> int:
+    """Write rows in a layout; returns the bytes."""
+    row = {"instruction": "q" * 200, "output": "a" * 200}
+    with gzip.open(file, "wt") if file.suffix == ".gz" else file.open("w") as stream:
+        stream.write({"list": "[", "lines": "", "table": "instruction,output\n"}[layout])
+        for number in range(rows):
+            text = ",".join(row.values()) if layout == "table" else json.dumps(row)
+            stream.write(f"{',' if number and layout == 'list' else ''}{text}\n")
+        stream.write("]" if layout == "list" else "")
+    return file.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("r.json", "list"), ("r.jsonl", "lines"), ("r.csv", "table"), ("r.json.gz", "list"), ("r.jsonl.gz", "lines")],
+)
+def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str, layout: str) -> None:
+    def most(rows: int) -> int:
+        big(tmp_path / name, rows, layout)
+        tracemalloc.start()
+        assert sum(1 for _ in read_rows(str(tmp_path / name))) == rows
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert most(20_000) < most(500) + 2**20 < 4 * 2**20
+
+
+def test_a_row_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    for name, content in (("r.jsonl", '{"a": "'), ("r.json", '[{"a": "')):
+        with gzip.open(tmp_path / f"{name}.gz", "wt", compresslevel=1) as stream:
+            stream.write(content)
+            for _ in range(70):
+                stream.write("x" * 2**20)
+        with pytest.raises(DataError, match="more than 67108864"):
+            list(read_rows(str(tmp_path / f"{name}.gz")))
+
+
+ODD = [b"\xff\xfe", b"\xed\xa0\x80", b"[" * 3000, b"9" * 5000, b'"a": NaN,', b'"', b"\0", b"\r"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl", "r.csv", "r.parquet", "r.json.gz", "r.jsonl.xz", "r.csv.bz2"])
+def test_ten_thousand_mutated_files_give_rows_or_an_error_that_names_them(tmp_path: Path, name: str) -> None:
+    random = Random(name)
+    rows = [{"instruction": f'q {n}, \n鱼 "x"', "output": "a" * n, "weight": n + 0.5} for n in range(12)]
+    file = tmp_path / name
+    if name.endswith("parquet"):
+        parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    else:
+        table = io.StringIO()
+        writer = csv.DictWriter(table, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        text = {"json": json.dumps(rows), "jsonl": "\n".join(map(json.dumps, rows)), "csv": table.getvalue()}
+        pack = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}.get(file.suffix, bytes)
+        file.write_bytes(pack(text[name.split(".")[1]].encode()))
+    whole = file.read_bytes()
+    for _ in range(1500):
+        damaged = bytearray(whole)
+        for _ in range(random.choice([1, 1, 2, 8])):
+            place = random.randrange(len(damaged))
+            odd = random.choice(
+                [b"\xff\xfe", b"\xed\xa0\x80", b"[" * 3000, b"9" * 5000, b'"a": NaN,', b'"', b"\0", b"\r"]
+            )
+            match random.randrange(5):
+                case 0:
+                    damaged[place] = random.randrange(256)
+                case 1:
+                    damaged = damaged[: place + 1]
+                case 2:
+                    damaged[place:place] = odd
+                case 3:
+                    del damaged[place : place + random.randrange(1, 9)]
+                    damaged = damaged or bytearray(b" ")
+                case 4:
+                    damaged[place:place] = damaged[place : place + 60]
+        file.write_bytes(damaged)
+        said = f"{file} is fine -> go on"
+        try:
+            list(read_conversations(read_rows(str(file)), "alpaca"))
+        except DataError as error:
+            said = str(error)
+        assert str(file) in said
+        assert "->" in said

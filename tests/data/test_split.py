@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.data import split
+from graft.data import mix, split
 from graft.errors import DataError
 
 
@@ -41,3 +41,19 @@ def test_nothing_left_to_train_on_is_an_error(items: int, held_out: float) -> No
         split(range(items), held_out=held_out, seed=1)
     assert f"leaves nothing of {items} rows" in caught.value.what
     assert "data.held_out" in caught.value.fix
+
+
+def test_rows_are_taken_as_often_as_their_shares_say() -> None:
+    taken = mix(["a"] * 400 + ["b"] * 100 + ["c"] * 50, [0.25] * 400 + [1.5] * 100 + [2] * 50, seed=3)
+    assert 70 < taken.count("a") < 130
+    assert 120 < taken.count("b") < 180
+    assert taken.count("c") == 100
+    assert "".join(taken) == "".join(sorted(taken)), "in order"
+
+
+def test_what_is_taken_of_a_row_depends_on_nothing_but_its_number_share_and_seed() -> None:
+    rows = list(range(300))
+    halves = mix(rows, [0.5] * 300, seed=3)
+    assert mix(rows[:200], [0.5] * 200, seed=3) == [row for row in halves if row < 200]
+    assert mix(rows, [0.5] * 150 + [1] * 150, seed=3) == [row for row in halves if row < 150] + rows[150:]
+    assert mix(rows, [0.5] * 300, seed=4) != halves

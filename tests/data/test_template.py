@@ -7,25 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.data import Template, load_template, template_of
+from graft.data.template import AlpacaTemplate
 from graft.errors import DataError
 from graft.records import Conversation, Message, Piece, Source
+from tests.data.characters import Characters
 
 FORMS = {"prompt_input": "Q {instruction} ({input}) A ", "prompt_no_input": "Q {instruction} A "}
 TEMPLATE = template_of(FORMS, "forms")
 
 
 def asked(content: str, context: str = "") -> Message:
-    return Message("user", content, trained=False, context=context)
+    return Message("user", content, context=context)
+
+
+def prompt(template: Template, message: Message) -> str:
+    (piece,) = template.prompt([message], (), Characters())
+    return piece.text
 
 
 def test_the_shipped_template_is_alpacas_to_the_letter() -> None:
     # Adapters that others trained with this template answer to these words and no others.
     template = load_template("alpaca")
-    assert template.prompt(asked("Name a fish.")) == (
+    assert prompt(template, asked("Name a fish.")) == (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nName a fish.\n\n### Response:\n"
     )
-    assert template.prompt(asked("Add.", "1 + 2")) == (
+    assert prompt(template, asked("Add.", "1 + 2")) == (
         "Below is an instruction that describes a task, paired with an input that provides further context. "
         "Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nAdd.\n\n### Input:\n1 + 2\n\n### Response:\n"
@@ -33,25 +40,25 @@ def test_the_shipped_template_is_alpacas_to_the_letter() -> None:
 
 
 def test_a_context_of_spaces_is_none() -> None:
-    assert TEMPLATE.prompt(asked("a", " \n")) == "Q a A "
-    assert TEMPLATE.prompt(asked("a", " b")) == "Q a ( b) A "
+    assert prompt(TEMPLATE, asked("a", " \n")) == "Q a A "
+    assert prompt(TEMPLATE, asked("a", " b")) == "Q a ( b) A "
 
 
 @given(st.text(), st.text())
 def test_what_people_write_stays_text(instruction: str, context: str) -> None:
     expected = f"Q {instruction} ({context}) A " if context.strip() else f"Q {instruction} A "
-    assert TEMPLATE.prompt(asked(instruction, context)) == expected
+    assert prompt(TEMPLATE, asked(instruction, context)) == expected
 
 
 @pytest.mark.parametrize("text", ["{input}", "{instruction}", "{", "}{", "{0}", "{{x}}", "\\1 \\g<1>", "%s"])
 def test_braces_and_field_names_in_what_people_write_stay_text(text: str) -> None:
-    assert TEMPLATE.prompt(asked(text, "context")) == f"Q {text} (context) A "
-    assert TEMPLATE.prompt(asked("a", text)) == f"Q a ({text}) A "
+    assert prompt(TEMPLATE, asked(text, "context")) == f"Q {text} (context) A "
+    assert prompt(TEMPLATE, asked("a", text)) == f"Q a ({text}) A "
 
 
 def test_braces_of_the_template_itself_stay_text() -> None:
     template = template_of(FORMS | {"prompt_no_input": '{"q": {instruction}} {other}'}, "forms")
-    assert template.prompt(asked("a")) == '{"q": a} {other}'
+    assert prompt(template, asked("a")) == '{"q": a} {other}'
 
 
 def test_each_answer_is_a_piece_of_its_own_that_ends_its_turn() -> None:
@@ -61,16 +68,16 @@ def test_each_answer_is_a_piece_of_its_own_that_ends_its_turn() -> None:
         asked("c", "d"),
         Message("assistant", "{input}", trained=True),
     )
-    assert TEMPLATE.render(Conversation(messages, Source("x", 1))) == [
-        Piece("Q a A ", trained=False),
+    assert TEMPLATE.render(Conversation(messages, Source("x", 1)), Characters()) == [
+        Piece("Q a A ", trained=None),
         Piece("b", trained=False, ends_turn=True),
-        Piece("Q c (d) A ", trained=False),
+        Piece("Q c (d) A ", trained=None),
         Piece("{input}", trained=True, ends_turn=True),
     ]
 
 
 def test_a_template_comes_back_from_its_content() -> None:
-    template = Template("described", "{instruction} {input}", "{instruction}", "###")
+    template = AlpacaTemplate("described", "{instruction} {input}", "{instruction}", "###")
     stored = json.loads(json.dumps(template.content()))
     assert template_of(stored, "stored") == template
 

@@ -27,8 +27,17 @@ def samples(draw: st.DrawFn, stem: int = 6, most: int = 7) -> list[TokenSequence
         trained = [False, *draw(st.lists(st.booleans(), min_size=len(ids) - 1, max_size=len(ids) - 1))]
         weight = draw(st.sampled_from([0.5, 1.0, 2.0]))  # sums of these are exact
         slot = draw(st.sampled_from([None, 0, 1]))
-        found.append(TokenSequence(tuple(ids), tuple(trained), adapter_slot=slot, weight=weight))
+        share = draw(st.sampled_from([None, 0.25]))
+        shares = (
+            None if share is None else tuple(share if id else float(on) for id, on in zip(ids, trained, strict=True))
+        )
+        learned = trained if shares is None else [False, *(share > 0 for share in shares[1:])]
+        found.append(TokenSequence(tuple(ids), tuple(learned), adapter_slot=slot, weight=weight, shares=shares))
     return found
+
+
+def weight_of(sample: TokenSequence, place: int) -> float:
+    return sample.weight * (sample.shares[place] if sample.shares else 1)
 
 
 def learned_of_samples(sequences: Sequence[TokenSequence]) -> Learned:
@@ -36,7 +45,7 @@ def learned_of_samples(sequences: Sequence[TokenSequence]) -> Learned:
     for s in sequences:
         for place in range(1, len(s)):
             if s.trained[place]:
-                learned[s.adapter_slot, s.ids[:place], s.ids[place]] += s.weight
+                learned[s.adapter_slot, s.ids[:place], s.ids[place]] += weight_of(s, place)
     return learned
 
 
@@ -75,7 +84,8 @@ def test_every_sample_stands_in_the_forest_whole(sequences: list[TokenSequence],
 def test_the_edges_are_what_the_samples_learn(sequences: list[TokenSequence], least: int, share: bool) -> None:
     forest = plant(sequences, share=share, min_shared=least)
     assert learned_of_forest(forest) == learned_of_samples(sequences)
-    assert forest.edges.total_weight == sum(s.weight * s.trained_tokens for s in sequences)
+    learned = [(s, place) for s in sequences for place in range(len(s)) if s.trained[place]]
+    assert forest.edges.total_weight == sum(weight_of(*place) for place in learned)
     assert forest.trained_tokens == sum(s.trained_tokens for s in sequences)
     assert len({edge[:2] for edge in edges(forest)}) == len(forest.edges)  # equal edges are one
 

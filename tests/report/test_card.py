@@ -33,9 +33,9 @@ def test_the_card_promises_what_the_method_keeps(method: dict[str, object], merg
 
 
 def test_the_card_tells_what_was_trained_on_what_and_to_what_effect() -> None:
-    config = build_config({"data.path": "rows.json"})
+    config = build_config({"data.path": ["rows.json", "more.json"], "data.template": "alpaca"})
     card = model_card(config, 1234567, 2.34567, 1.5)
-    for fact in ("1,234,567", "rows.json", "alpaca", "2.3457 before", "1.5000 after"):
+    for fact in ("1,234,567", "rows.json, more.json", "template alpaca", "2.3457 before", "1.5000 after"):
         assert fact in card
     assert "Held-out" not in model_card(config, 1, None, None)
     assert "quantised" not in card

@@ -52,7 +52,8 @@ class Bank:
         if not count:
             return sample
         ids = tuple(range(-1, -1 - count, -1))
-        return replace(sample, ids=ids + sample.ids, trained=(False,) * count + sample.trained)
+        shares = sample.shares and (0.0,) * count + sample.shares
+        return replace(sample, ids=ids + sample.ids, trained=(False,) * count + sample.trained, shares=shares)
 
     @contextmanager
     def routed(self, routes: Sequence[Route], *, needed: Tensor | None = None) -> Iterator[None]:

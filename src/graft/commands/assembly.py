@@ -1,7 +1,8 @@
 """What several verbs build alike: the base, the data, the adapter on the base."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ from graft.config import Config, DataConfig, ModelConfig, build_config
 from graft.data import (
     Split,
     Template,
+    content_hash,
     encode_all,
     encode_conversation,
     encode_prompt,
     load_template,
+    mix,
     read_conversations,
     read_rows,
     split,
@@ -26,7 +29,6 @@ from graft.model import Base, Tokenizer, load_base, load_tokenizer, positions_of
 from graft.records import Conversation, TokenSequence
 from graft.runtime import pick_device
 from graft.seedling import seedling_path
-from graft.staging import sha256
 
 SEEDLING = "seedling"
 
@@ -69,11 +71,11 @@ def open_tokenizer(settings: ModelConfig) -> Tokenizer:
     return load_tokenizer(model_folder(settings.path))
 
 
-def stop_ids(base: Base) -> list[int]:
-    """Tokens that end an answer: the end token that training teaches, and those that the model's own files name."""
+def stop_ids(base: Base, template: Template) -> list[int]:
+    """Tokens that end an answer: those that training teaches, and those that the model's own files name."""
     named: Any = getattr(base.model.generation_config, "eos_token_id", None)
     listed = named if isinstance(named, list) else [] if named is None else [named]
-    return sorted({base.tokenizer.eos_id, *listed})
+    return sorted({base.tokenizer.eos_id, *listed, *template.stops(base.tokenizer)})
 
 
 def check_positions(base: Base, samples: Sequence[TokenSequence], *, virtual_tokens: int = 0) -> None:
@@ -90,7 +92,9 @@ def check_positions(base: Base, samples: Sequence[TokenSequence], *, virtual_tok
 def data_record(settings: DataConfig) -> dict[str, Any]:
     """Which rows a run trains on: enough to tell them from those that it holds out, wherever its adapter goes."""
     split_by = settings.model_dump(include={"format", "held_out", "seed", "cutoff"})
-    return {"path": settings.path, "sha256": sha256(Path(settings.path).expanduser()), **split_by}
+    hashes = [content_hash(path) for path in data_paths(settings)]
+    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return {"path": settings.path, "sha256": whole, **split_by}
 
 
 def provenance_of(model: ModelConfig, base: Base, template: Template, data: dict[str, Any]) -> Provenance:
@@ -113,10 +117,32 @@ def refuse_unread(settings: Mapping[str, Any], *, verb: str, reads: Sequence[str
             raise ConfigError(f"`graft {verb}` does not read {name}", fix=f"it reads {', '.join(reads)}")
 
 
-def split_conversations(settings: DataConfig) -> Split[Conversation]:
-    """The rows of the data file, those to measure on apart."""
-    conversations = read_conversations(read_rows(settings.path), settings.format)
-    return split(conversations, held_out=settings.held_out, seed=settings.seed)
+def data_paths(settings: DataConfig) -> list[str]:
+    """What `data.path` names, one or several."""
+    return [settings.path] if isinstance(settings.path, str) else settings.path
+
+
+def named_data(settings: DataConfig) -> str:
+    """The same, for messages."""
+    return ", ".join(data_paths(settings))
+
+
+def split_conversations(settings: DataConfig, say: Callable[[str], None] = lambda note: None) -> Split[Conversation]:
+    """The rows of the data, those to measure on apart; the others as often as `data.mix` says.
+
+    Args:
+        say: is told how the rows are read.
+    """
+    rows = [
+        (conversation, number)
+        for number, path in enumerate(data_paths(settings))
+        for conversation in read_conversations(read_rows(path), settings.format, train_on=settings.train_on, say=say)
+    ]
+    parts = split(rows, held_out=settings.held_out, seed=settings.seed)
+    train = [conversation for conversation, _ in parts.train]
+    if settings.mix:
+        train = mix(train, [settings.mix[number] for _, number in parts.train], seed=settings.seed)
+    return Split(train, [conversation for conversation, _ in parts.held_out])
 
 
 def encode_samples(
@@ -130,6 +156,7 @@ def encode_samples(
             tokenizer,
             cutoff=settings.cutoff,
             too_long=settings.too_long,
+            prompt_weight=1.0 if settings.train_on_inputs else settings.prompt_loss_weight,
             part=f"{part} row",
         )
         for part, conversations in (("training", parts.train), ("held-out", parts.held_out))
@@ -149,15 +176,23 @@ def questions_of(
     """The rows to measure on: every one whose prompt and answer fit the cutoff.
 
     Raises:
-        DataError: none does.
+        DataError: none does, or one asks nothing.
     """
     questions = []
     for conversation in conversations:
-        user, answer = conversation.messages[0], conversation.messages[-1]
-        sample = encode_conversation(conversation, template, tokenizer)
+        messages = conversation.messages
+        last = max((number for number, message in enumerate(messages) if message.role == "assistant"), default=0)
+        if last == 0:
+            what = f"{conversation.source}: the row asks for no answer"
+            raise DataError(what, fix="measure on rows with a question and an answer")
+        answered = replace(messages[last], trained=True)
+        ended = replace(conversation, messages=(*messages[:last], answered))
+        sample = encode_conversation(template.samples(ended, tokenizer)[-1], template, tokenizer)
         if len(sample) <= settings.cutoff:
-            asked = f"{user.content}\n{user.context}".strip()
-            questions.append(Question(asked, answer.content, encode_prompt(user, template, tokenizer), sample))
+            prompt = encode_prompt(messages[:last], template, tokenizer, tools=conversation.tools)
+            asked = f"{messages[last - 1].content}\n{messages[last - 1].context}".strip()
+            answer = messages[last].content or tokenizer.decode(sample.ids[len(prompt) :])
+            questions.append(Question(asked, answer, prompt, sample))
     if not questions:
         raise DataError(f"no row to measure on fits data.cutoff {settings.cutoff}", fix="raise data.cutoff")
     return questions
@@ -191,7 +226,7 @@ def open_answerer(model: ModelConfig, adapter: Path | None = None, *, template: 
     if adapter:
         slot = bank.add(load_adapter(adapter, base.model, base_fingerprint=base.fingerprint))
     if template is not None or provenance is None:
-        words = load_template(template or Config().data.template)
+        words = load_template(template or Config().data.template, base.tokenizer.chat_template)
         data = provenance.data if provenance else {}
         provenance = provenance_of(model, base, words, data)
     return Answerer(base, bank, slot, template_of(provenance.template, "stored with the adapter"), provenance)

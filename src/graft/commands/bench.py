@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from graft.bench import (
     weights_of,
     write_encoded,
 )
-from graft.commands.assembly import check_positions, model_folder, refuse_unread
+from graft.commands.assembly import check_positions, data_paths, model_folder, named_data, refuse_unread
 from graft.commands.run import Say
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, Config, build_config, flatten_settings
 from graft.data import encode_all, load_template, read_conversations, read_rows
@@ -156,15 +157,16 @@ def _check(settings: Mapping[str, Any], *, out: Path, peers: Sequence[str], rows
 
 def _samples(config: Config, count: int, say: Say) -> Sequence[TokenSequence]:
     """The first `count` rows, encoded; 0 for all."""
-    rows = read_rows(config.data.path)
-    rows = rows[:count] if count else rows
+    paths = data_paths(config.data)
+    rows = list(islice(chain.from_iterable(map(read_rows, paths)), count or None))
     if is_encoded(rows):
         samples: Sequence[TokenSequence] = read_encoded(rows)
     else:
+        tokenizer = load_tokenizer(model_folder(config.model.path))
         encoded = encode_all(
-            read_conversations(rows, config.data.format),
-            load_template(config.data.template),
-            load_tokenizer(model_folder(config.model.path)),
+            read_conversations(rows, config.data.format, say=say),
+            load_template(config.data.template, tokenizer.chat_template),
+            tokenizer,
             cutoff=config.data.cutoff,
             too_long=config.data.too_long,
         )
@@ -172,7 +174,8 @@ def _samples(config: Config, count: int, say: Say) -> Sequence[TokenSequence]:
             say(encoded.report())
         samples = encoded.sequences
     if len(samples) <= config.train.global_batch:
-        what = f"{config.data.path} gives {len(samples)} rows, and the first {config.train.global_batch} only warm up"
+        given = f"{named_data(config.data)} gives {len(samples)} rows"
+        what = f"{given}, and the first {config.train.global_batch} only warm up"
         raise DataError(what, fix="give more rows, or lower train.global_batch")
     return samples
 

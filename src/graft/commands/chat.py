@@ -33,10 +33,10 @@ class Assistant:
     ) -> Iterator[str]:
         """The answer, piece by piece; no piece ends within a character."""
         base = self.answerer.base
-        message = Message("user", instruction, trained=False, context=input)
-        prompt = encode_prompt(message, self.answerer.template, base.tokenizer)
+        message = Message("user", instruction, context=input)
+        prompt = encode_prompt([message], self.answerer.template, base.tokenizer)
         text = TextStream(base.tokenizer)
-        engine = Engine(self.answerer.bank, stop_ids(base))
+        engine = Engine(self.answerer.bank, stop_ids(base, self.answerer.template))
         for token in engine.stream([Request(prompt, self.answerer.slot, max_new_tokens, sampling)]):
             if piece := text.push(token.id):
                 yield piece

@@ -50,7 +50,7 @@ def demo(
 ) -> DemoResult:
     """Teach the seedling to follow instructions and prove that it took; everything is left in `out`."""
     config = demo_config()
-    conversations = read_conversations(read_rows(str(demo_held_out_path())))
+    conversations = list(read_conversations(read_rows(str(demo_held_out_path()))))
     rows = split_conversations(config.data)
     say(f"check: {len(rows.train)} rows to train on, {len(rows.held_out)} to watch, {len(conversations)} held out")
     plan = outlook(config)

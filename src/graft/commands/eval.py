@@ -12,6 +12,7 @@ from graft.commands.assembly import (
     base_of,
     check_positions,
     data_record,
+    named_data,
     open_answerer,
     questions_of,
     refuse_unread,
@@ -76,7 +77,7 @@ class Examination:
             answerer.bank,
             slot,
             self.questions,
-            stop_ids=stop_ids(answerer.base),
+            stop_ids=stop_ids(answerer.base, answerer.template),
             decode=tokenizer.decode,
             max_new_tokens=self.max_new_tokens,
             max_tokens=max(self.config.train.max_tokens, self.config.data.cutoff),
@@ -151,7 +152,7 @@ def evaluate(
         title="Evaluation",
         scores={name: figures.as_json() for name, figures in exam.scores.items()},
         examples=exam.examples(),
-        facts={"data": config.data.path, "rows": f"{len(exam.questions)} of {len(exam.conversations)}"},
+        facts={"data": named_data(config.data), "rows": f"{len(exam.questions)} of {len(exam.conversations)}"},
     )
     return EvalResult(exam.scores, str(report))
 
@@ -167,13 +168,13 @@ def _rows(given: Mapping[str, Any], trained_on: Mapping[str, Any], say: Say) -> 
     if trained_on and data_record(config.data)["sha256"] == trained_on["sha256"]:
         parts = split_conversations(build_config(given, recorded).data)
         if not parts.held_out:
-            raise DataError(f"the run on {config.data.path} held no row out", fix="give other rows with --data")
+            raise DataError(f"the run on {named_data(config.data)} held no row out", fix="give other rows with --data")
         return parts.held_out, config
     if trained_on and "data.path" not in given:
         raise DataError(
-            f"{config.data.path} is no longer the file that the adapter was trained on",
+            f"{named_data(config.data)} is no longer the file that the adapter was trained on",
             fix="restore it, or give rows that it has not seen with --data",
         )
     if trained_on:
-        say(f"every row of {config.data.path} is asked: it is not the file that the adapter was trained on")
+        say(f"every row of {named_data(config.data)} is asked: it is not the file that the adapter was trained on")
     return split_conversations(config.data.model_copy(update={"held_out": 0.0})).train, config

@@ -70,8 +70,8 @@ def merge(
     answerer = open_answerer(base_of(folders[0], given), folders[0])
     if weights:
         answerer = _blended(answerer, folders, weights)
-    messages = [Message("user", content, trained=False, context=context) for content, context in _PROBES]
-    probes = [encode_prompt(message, answerer.template, answerer.base.tokenizer) for message in messages]
+    messages = [Message("user", content, context=context) for content, context in _PROBES]
+    probes = [encode_prompt([message], answerer.template, answerer.base.tokenizer) for message in messages]
     return merge_answerer(answerer, out, probes)
 
 
@@ -107,8 +107,9 @@ def _blended(answerer: Answerer, folders: Sequence[Path], weights: Sequence[floa
 def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]]) -> MergeResult:
     """Merge what is loaded. The answerer's model is the merged, plain one afterwards, and its bank is empty."""
     assert answerer.slot is not None
-    expected = interrogate(answerer.bank, answerer.slot, probes, stop_ids(answerer.base))
-    base = interrogate(answerer.bank, None, probes, stop_ids(answerer.base), led_along=expected.answers)
+    stops = stop_ids(answerer.base, answerer.template)
+    expected = interrogate(answerer.bank, answerer.slot, probes, stops)
+    base = interrogate(answerer.bank, None, probes, stops, led_along=expected.answers)
     merged = answerer.bank.merge(answerer.slot)
     with staged(out) as folder:
         save_base(merged, answerer.base.tokenizer, folder)
@@ -124,4 +125,4 @@ def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]
 def _read_again(folder: Path, expected: Statement, probes: Sequence[Sequence[int]], dtype: Any) -> Statement:
     """What the merged model says when it is read from the disk, as whoever gets it will."""
     merged = open_answerer(ModelConfig(path=str(folder), dtype=dtype))
-    return interrogate(merged.bank, None, probes, stop_ids(merged.base), led_along=expected.answers)
+    return interrogate(merged.bank, None, probes, stop_ids(merged.base, merged.template), led_along=expected.answers)

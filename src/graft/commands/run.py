@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from graft.adapters import Adapter, Provenance, read_provenance, save_adapter
-from graft.commands.assembly import Samples, data_record
+from graft.commands.assembly import Samples, data_record, named_data
 from graft.config import Config, build_config, dump_config, read_config
 from graft.errors import RunError
 from graft.model import Base
@@ -104,7 +104,7 @@ class Run:
             facts={
                 "adapter": str(self.out / "adapter"),
                 "trained parameters": f"{parameters:,}",
-                "data": "; ".join([self.config.data.path, *self.samples.notes]),
+                "data": "; ".join([named_data(self.config.data), *self.samples.notes]),
             },
         )
         return steps[-1]["step"], last

@@ -174,10 +174,12 @@ def _check_offload(config: Config, base: Base) -> None:
 
 
 def _read_samples(config: Config) -> tuple[Samples, Template]:
-    template = load_template(config.data.template)
-    parts = split_conversations(config.data)
+    notes: list[str] = []
+    parts = split_conversations(config.data, notes.append)
     tokenizer = open_tokenizer(config.model)
-    return encode_samples(parts, config.data, template, tokenizer), template
+    template = load_template(config.data.template, tokenizer.chat_template)
+    samples = encode_samples(parts, config.data, template, tokenizer)
+    return replace(samples, notes=[*notes, *samples.notes]), template
 
 
 def _batches(config: Config, samples: Samples) -> Batches:

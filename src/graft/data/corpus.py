@@ -7,17 +7,20 @@ from typing import overload
 from graft.records import Source, TokenSequence
 
 _NO_SLOT = -1  # of the base alone
+_OF_SHARES = 2  # marks from here on are those of samples with shares
 
 
 class Corpus(Sequence[TokenSequence]):
     """Token sequences, 5 bytes a token; as Python's own lists of numbers they would take 40.
 
-    A sample is made when it is asked for.
+    A sample is made when it is asked for. The byte of a token tells whether it is trained, or, where the sample has
+    shares, which of the few different ones it has.
     """
 
     def __init__(self, sequences: Iterable[TokenSequence] = ()) -> None:
         self._ids = array("i")
-        self._trained = bytearray()
+        self._marks = bytearray()
+        self._shares: list[float] = [0.0, 1.0]  # the first two for samples without shares
         self._ends = array("q", [0])
         self._weights = array("d")
         self._slots = array("q")
@@ -27,7 +30,7 @@ class Corpus(Sequence[TokenSequence]):
 
     def append(self, sequence: TokenSequence) -> None:
         self._ids.extend(sequence.ids)
-        self._trained.extend(sequence.trained)
+        self._marks.extend(sequence.trained if sequence.shares is None else map(self._mark, sequence.shares))
         self._ends.append(len(self._ids))
         self._weights.append(sequence.weight)
         self._slots.append(_NO_SLOT if sequence.adapter_slot is None else sequence.adapter_slot)
@@ -47,10 +50,17 @@ class Corpus(Sequence[TokenSequence]):
     def _sample(self, number: int) -> TokenSequence:
         tokens = slice(self._ends[number], self._ends[number + 1])
         slot = self._slots[number]
+        shares = tuple(self._shares[mark] for mark in self._marks[tokens])
         return TokenSequence(
             tuple(self._ids[tokens]),
-            tuple(map(bool, self._trained[tokens])),
+            tuple(share > 0 for share in shares),
             self._sources[number],
             None if slot == _NO_SLOT else slot,
             self._weights[number],
+            shares if self._marks[tokens.start] >= _OF_SHARES else None,
         )
+
+    def _mark(self, share: float) -> int:
+        if share not in self._shares[_OF_SHARES:]:
+            self._shares.append(share)
+        return self._shares.index(share, _OF_SHARES)

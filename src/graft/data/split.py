@@ -1,5 +1,6 @@
-"""Rows kept from training, to measure on."""
+"""Rows kept from training, to measure on, and how often the others are taken."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,3 +37,14 @@ def split(items: Sequence[T], *, held_out: float, seed: int) -> Split[T]:
         train=[item for index, item in enumerate(items) if index not in chosen],
         held_out=[item for index, item in enumerate(items) if index in chosen],
     )
+
+
+def mix(items: Sequence[T], shares: Sequence[float], *, seed: int) -> list[T]:
+    """Each item as often as its share says: 2 is twice, 0.5 is taken or left by a draw that its number alone decides,
+    so that another share or another item changes nothing for it."""
+    taken: list[T] = []
+    for number, (item, share) in enumerate(zip(items, shares, strict=True)):
+        whole = math.floor(share)
+        drawn = random.Random(derived_seed(seed, "mix", number)).random() < share - whole
+        taken += [item] * (whole + drawn)
+    return taken

@@ -3,20 +3,69 @@
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from graft.data.calls import Answer, marked_call, read_calls, tools_text
+from graft.data.chat import ChatTemplate
+from graft.data.codec import Codec
+from graft.data.layout import Tools
+from graft.data.words import trained_of
 from graft.errors import DataError, nearest
 from graft.records import Conversation, Message, Piece
+
+_SUFFIXES = (".json", ".jinja", ".jinja2", ".j2")
+
+FALLBACK = "alpaca"
+"""For models that bring no chat template: plain words, which every tokenizer can write."""
 
 _FIELD = re.compile(r"\{(instruction|input)\}")
 
 
+class Template(Protocol):
+    """The words that the model sees around what people say."""
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether BOS goes before the first piece where the model has one; else the pieces hold it."""
+        ...
+
+    def content(self) -> dict[str, Any]:
+        """What is stored with an adapter; `template_of` reads it back."""
+        ...
+
+    def samples(self, conversation: Conversation, codec: Codec) -> list[Conversation]:
+        """The conversations to render for this one: itself, but for templates that rewrite what was said before."""
+        ...
+
+    def render(self, conversation: Conversation, codec: Codec) -> list[Piece]:
+        """One of `samples`, as the model learns it.
+
+        Raises:
+            DataError: the template has no place for something in it, or does not fit the tokenizer.
+        """
+        ...
+
+    def prompt(self, messages: Sequence[Message], tools: Tools, codec: Codec) -> list[Piece]:
+        """The pieces up to where the model answers the last message; those that `render` has before the answer."""
+        ...
+
+    def stops(self, codec: Codec) -> frozenset[int]:
+        """The tokens with which the model ends what it says."""
+        ...
+
+    def read_answer(self, text: str, codec: Codec) -> Answer:
+        """The words and the calls in a generated text."""
+        ...
+
+
 @dataclass(frozen=True)
-class Template:
-    """A template file of Alpaca-LoRA's form.
+class AlpacaTemplate:
+    """A template file of Alpaca-LoRA's form. What the form has no place for, system messages and tools, goes before the
+    first prompt; what tools answer is asked like an instruction.
 
     Args:
         prompt_input: the prompt where the message has context, with {instruction} and {input}.
@@ -29,43 +78,81 @@ class Template:
     prompt_no_input: str
     response_split: str
 
+    adds_bos = True
+
     def content(self) -> dict[str, Any]:
-        """What the file holds; `template_of` reads it back."""
         return asdict(self)
 
-    def prompt(self, message: Message) -> str:
-        """The text up to where the model answers."""
-        form = self.prompt_input if message.context.strip() else self.prompt_no_input
-        values = {"instruction": message.content, "input": message.context}
-        return _FIELD.sub(lambda field: values[field[1]], form)  # one pass: braces in what people write stay text
+    def samples(self, conversation: Conversation, codec: Codec) -> list[Conversation]:
+        return [conversation]
 
-    def render(self, conversation: Conversation) -> list[Piece]:
+    def render(self, conversation: Conversation, codec: Codec) -> list[Piece]:
         """A prompt, and an answer that ends its turn, for each pair of messages."""
-        pieces = []
-        for message in conversation.messages:
-            answers = message.role == "assistant"
-            text = message.content if answers else self.prompt(message)
-            pieces.append(Piece(text, message.trained, ends_turn=answers))
+        return self.prompt(conversation.messages, conversation.tools, codec)
+
+    def prompt(self, messages: Sequence[Message], tools: Tools, codec: Codec) -> list[Piece]:
+        pieces: list[Piece] = []
+        asked: list[Message] = []
+        before = [tools_text(tools)] if tools else []
+        for number, message in enumerate(messages):
+            if message.role == "assistant":
+                if before:  # nobody asked; it is said all the same
+                    pieces.append(Piece("".join(f"{text}\n\n" for text in before), trained_of(asked)))
+                    asked, before = [], []
+                said = [*filter(None, [message.content]), *map(marked_call, message.tool_calls)]
+                pieces.append(Piece("\n".join(said), message.trained, ends_turn=True))
+                continue
+            asked.append(message)
+            if message.role == "system":
+                before.insert(0, message.content)
+            elif number + 1 == len(messages) or not message.role == messages[number + 1].role == "tool":
+                text = "\n\n".join([*before, self._form(asked)])
+                pieces.append(Piece(text, trained_of(asked)))
+                asked, before = [], []
         return pieces
 
+    def stops(self, codec: Codec) -> frozenset[int]:
+        return frozenset([codec.eos_id])
 
-def load_template(name: str) -> Template:
+    def read_answer(self, text: str, codec: Codec) -> Answer:
+        return read_calls(text, "marked")
+
+    def _form(self, messages: Sequence[Message]) -> str:
+        """The text up to where the model answers the last of these messages, or all that tools answered."""
+        answers = [f"<tool_response>\n{m.content}\n</tool_response>" for m in messages if m.role == "tool"]
+        asked = Message("tool", "\n".join(answers)) if answers else messages[-1]
+        form = self.prompt_input if asked.context.strip() else self.prompt_no_input
+        values = {"instruction": asked.content, "input": asked.context}
+        return _FIELD.sub(lambda field: values[field[1]], form)  # one pass: braces in what people write stay text
+
+
+def load_template(name: str, own: str | None = None) -> Template:
     """The template that ships under `name`, or that of the file at this path.
+
+    Args:
+        name: "auto" for the model's own, or `FALLBACK` where it has none; "model" for the model's own.
+        own: the model's own chat template.
 
     Raises:
         DataError: there is none, or the file is not a template.
     """
+    if name == "model" and own is None:
+        raise DataError("data.template: the model brings no chat template", fix=f"take another, such as {FALLBACK}")
+    if name in ("auto", "model"):
+        return load_template(FALLBACK) if own is None else ChatTemplate(own)
     folder = resources.files("graft.data") / "templates"
-    shipped = {entry.name.removesuffix(".json"): entry for entry in folder.iterdir() if entry.name.endswith(".json")}
+    shipped = {entry.name.rsplit(".", 1)[0]: entry for entry in folder.iterdir() if entry.name.endswith(_SUFFIXES)}
     if name in shipped:
-        text = shipped[name].read_text(encoding="utf-8")
+        file, text = shipped[name].name, shipped[name].read_text(encoding="utf-8")
     elif os.path.isfile(name):
-        text = _read(Path(name))
+        file, text = name, _read(Path(name))
     else:
-        alike = nearest(name, shipped)
+        alike = nearest(name, [*shipped, "auto", "model"])
         hint = f"did you mean `{alike}`? " if alike else ""
-        fix = f"{hint}There are {', '.join(sorted(shipped))}; or give a file's path"
+        fix = f"{hint}There are auto, model, {', '.join(sorted(shipped))}; or give a file's path"
         raise DataError(f"data.template: there is no template and no file `{name}`", fix=fix)
+    if file.endswith(_SUFFIXES[1:]):
+        return template_of({"jinja": text}, name)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -74,16 +161,18 @@ def load_template(name: str) -> Template:
 
 
 def template_of(content: Any, name: str) -> Template:
-    """The template with the `content` of a file; `name` is for messages."""
+    """The template with the `content` of a file, or `{"jinja": text}`; `name` is for messages."""
     if not isinstance(content, dict):
         raise DataError(f"the template {name} is not a JSON object", fix="see the shipped templates/alpaca.json")
+    if isinstance(content.get("jinja"), str):
+        return ChatTemplate(content["jinja"], name)
     for key in ("prompt_input", "prompt_no_input"):
         if not isinstance(content.get(key), str) or "{instruction}" not in content[key]:
             raise DataError(f"the template {name} needs `{key}`, a text with {{instruction}} in it", fix="add it")
     if "{input}" not in content["prompt_input"]:
         raise DataError(f"the template {name} needs {{input}} in `prompt_input`", fix="add it, or inputs are lost")
-    known = {key: str(content.get(key, "")) for key in Template.__dataclass_fields__}
-    return Template(**known)
+    known = {key: str(content.get(key, "")) for key in AlpacaTemplate.__dataclass_fields__}
+    return AlpacaTemplate(**known)
 
 
 def _read(path: Path) -> str:

@@ -119,7 +119,7 @@ class _Branch:
 def _order(sequence: TokenSequence) -> tuple[object, ...]:
     """By what is shared, and then by all that tells samples of the same tokens apart."""
     slot = -1 if sequence.adapter_slot is None else sequence.adapter_slot
-    return slot, sequence.ids, sequence.trained, sequence.weight
+    return slot, sequence.ids, sequence.trained, sequence.weight, sequence.shares or ()
 
 
 def _groups(branch: _Branch, share: bool, min_shared: int) -> list[list[_Numbered]]:
@@ -147,6 +147,7 @@ def _grow(bed: _Bed, group: list[_Numbered], branch: _Branch) -> _Branch:
             if sample.trained[place]:
                 source = branch.last if place == above else start + place - above - 1
                 edge = (source, sample.ids[place])
-                bed.edges[edge] = bed.edges.get(edge, 0.0) + sample.weight
+                share = sample.shares[place] if sample.shares else 1.0
+                bed.edges[edge] = bed.edges.get(edge, 0.0) + sample.weight * share
     left = [(number, sample) for number, sample in group if len(sample) > stop]
     return _Branch(left, stop, len(bed.segments) - 1, len(bed.ids) - 1)

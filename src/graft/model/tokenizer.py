@@ -46,6 +46,13 @@ class Tokenizer:
         self._continuing = _private(continued) if continued != spec else self._opening
         added = self._opening.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special) | set(hf.all_special_ids)
+        self.special_tokens: dict[str, int] = {self._opening.id_to_token(id) or "": id for id in self.special_ids}
+        self.greedy_tokens: dict[str, tuple[bool, bool]] = {
+            token.content: (token.lstrip, token.rstrip)
+            for id, token in added.items()
+            if id in self.special_ids and (token.lstrip or token.rstrip)
+        }
+        self.token_names: dict[str, str] = {name: str(token) for name, token in hf.special_tokens_map.items()}
         self.vocab_size: int = max(self._opening.get_vocab(with_added_tokens=True).values()) + 1
         self._refuse_spelt_specials()
 
@@ -78,6 +85,12 @@ class Tokenizer:
             metaspace = "Metaspace" in json.dumps(json.loads(hf.backend_tokenizer.to_str())["pre_tokenizer"])
             spm.prove(model, lambda texts: tokenizer.encode_many(texts, first=True), leading_space=not metaspace)
         return tokenizer
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja template that came with the model, if one did; of several the one for chat."""
+        own: Any = self.hf.chat_template
+        return own.get("default") if isinstance(own, dict) else own
 
     def encode(self, text: str, *, first: bool) -> list[int]:
         """Ids of `text` without BOS and EOS.

@@ -19,6 +19,8 @@ def model_card(config: Config, trained_parameters: int, first_loss: float | None
         if first_loss is not None and last_loss is not None
         else ""
     )
+    data = config.data.path if isinstance(config.data.path, str) else ", ".join(config.data.path)
+    template = "" if config.data.template == "auto" else f" {config.data.template}"
     quoted = json.dumps(config.model.path, ensure_ascii=False)  # JSON is YAML
     stored = "" if config.model.quantize == "none" else f" quantised to {config.model.quantize}"
     methods = config.method.split("+")
@@ -27,7 +29,7 @@ def model_card(config: Config, trained_parameters: int, first_loss: float | None
         f"---\nbase_model: {quoted}\nlibrary_name: peft\ntags: [{', '.join(methods)}]\n---\n\n"
         f"# Adapter for {config.model.path}{stored}\n\n"
         f"Method {config.method}, {trained_parameters:,} trained parameters, trained with Graft on "
-        f"{config.data.path} with the template {config.data.template} (stored in `graft.json`).\n{held_out}\n"
+        f"{data} with the template{template} that `graft.json` holds.\n{held_out}\n"
         f"```\ngraft chat --adapter .          # talk to it\n{merge if _MERGED.issuperset(methods) else ''}```\n\n"
         f"{_who_loads_it(config, methods)}\n"
     )

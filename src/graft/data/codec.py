@@ -1,0 +1,33 @@
+"""What the data need of a tokenizer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+
+class Codec(Protocol):
+    """A tokenizer whose encoding never gives a special token: whoever writes a text can spell none."""
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def eos_id(self) -> int: ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Spelling and id of every special token."""
+        ...
+
+    @property
+    def greedy_tokens(self) -> Mapping[str, tuple[bool, bool]]:
+        """Special tokens that take the spaces on their left, or on their right, with them."""
+        ...
+
+    @property
+    def token_names(self) -> Mapping[str, str]:
+        """What templates call special tokens, such as `eos_token`, and their spellings."""
+        ...
+
+    def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
+        """Ids of each text; `first` tells the beginning of a sequence from its continuation. Never a special token."""
+        ...

@@ -1,0 +1,137 @@
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graft.data import read_conversations, read_rows
+from graft.data.tables import _STRETCH
+from graft.errors import DataError
+
+
+def read(file: Path) -> list[tuple[int, Any]]:
+    return [(row.source.line, dict(row.fields)) for row in read_rows(str(file))]
+
+
+def written(file: Path, content: str | bytes) -> Path:
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+# CSV
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", 'a,b\n1,"x, ""y"""\n"2\n3",z\n\n4,\n'),
+        ("rows.csv", '\ufeffa,b\r\n1,"x, ""y"""\r\n"2\n3",z\r\n\r\n4,\r\n'),
+        ("rows.tsv", 'a\tb\n1\t"x, ""y"""\n"2\n3"\tz\n\n4\t\n'),
+    ],
+)
+def test_a_table_gives_texts_with_the_line_where_each_row_begins(tmp_path: Path, name: str, content: str) -> None:
+    found = read(written(tmp_path / name, content))
+    assert found == [(2, {"a": "1", "b": 'x, "y"'}), (3, {"a": "2\n3", "b": "z"}), (6, {"a": "4", "b": ""})]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n1,2,3\n", ":3: 3 cells, and there are 2 columns"),
+        ("a,b\n1\n", ":2: 1 cells"),
+        ('a,b\n1,2\n3,"never closed\n5,6\n', ":3: not CSV"),
+        ('a,b\n"1"x,2\n', ":2: not CSV"),
+        ("a,a\n1,2\n", ":1: the column `a` stands twice"),
+        ("a;b\n1;2\n", ":1: one column `a;b`"),
+        (b"a,b\n1,\xff\n", ":2: byte 0xff is not UTF-8"),
+        ("a,b\n", " holds no row"),
+        ("", " is empty"),
+    ],
+)
+def test_a_broken_table_is_refused_with_its_line(tmp_path: Path, content: str | bytes, said: str) -> None:
+    file = written(tmp_path / "rows.csv", content)
+    with pytest.raises(DataError) as caught:
+        read(file)
+    assert caught.value.what.removeprefix(str(file)).startswith(said)
+    assert caught.value.fix
+
+
+def test_lists_in_a_table_are_json_texts(tmp_path: Path) -> None:
+    said = '[{""role"": ""user"", ""content"": ""q""}, {""role"": ""assistant"", ""content"": ""a""}]'
+    file = written(tmp_path / "rows.csv", f'conversations,tools,weight\n"{said}",,0.5\n')
+    (found,) = read_conversations(read_rows(str(file)))
+    assert [(m.role, m.content) for m in found.messages] == [("user", "q"), ("assistant", "a")]
+    assert (found.tools, found.weight) == ((), 0.5)
+
+
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0\ufeff"), max_size=6)
+
+
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
+def test_what_csv_writes_reads_back_equal(rows: list[tuple[str, str]]) -> None:
+    from graft.data.tables import csv_items
+
+    table = io.StringIO()
+    csv.writer(table).writerows([("a", "b"), *rows])
+    found = csv_items(io.BytesIO(table.getvalue().encode()), "rows.csv", delimiter=",")
+    assert [tuple(fields.values()) for _, fields in found] == rows
+
+
+# Parquet
+
+
+def table(file: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=2)
+    return file
+
+
+def test_parquet_gives_rows_with_their_numbers_and_without_the_nulls_of_the_table(tmp_path: Path) -> None:
+    said = [
+        {"messages": [{"role": "user", "content": "q", "loss": None}, {"role": "assistant", "content": "a"}]},
+        {"messages": [{"role": "user", "content": "鱼"}, {"role": "assistant", "content": "b", "loss": False}]},
+        {"messages": [{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]},
+    ]
+    file = table(tmp_path / "rows.parquet", said)
+    assert [number for number, _ in read(file)] == [1, 2, 3]
+    assert read(file)[0][1] == {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    found = list(read_conversations(read_rows(str(file))))
+    assert [c.messages[1].trained for c in found] == [True, False, True]
+
+
+def test_a_faulty_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
+    file = table(tmp_path / "rows.parquet", [{"instruction": "q", "output": text} for text in ("a", " ", "b")])
+    with pytest.raises(DataError, match=r"rows.parquet:2: `output` is empty"):
+        list(read_conversations(read_rows(str(file))))
+
+
+@pytest.mark.parametrize("cut", [4, 40, -9])
+def test_broken_parquet_is_refused(tmp_path: Path, cut: int) -> None:
+    file = table(tmp_path / "rows.parquet", [{"a": "x" * 50}] * 9)
+    file.write_bytes(file.read_bytes()[:cut])
+    with pytest.raises(DataError, match=r"rows.parquet: row 1: not Parquet"):
+        read(file)
+
+
+def test_without_pyarrow_the_way_to_install_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = table(tmp_path / "rows.parquet", [{"a": "x"}])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError) as caught:
+        read(file)
+    assert "pip install 'graft-llm[parquet]'" in caught.value.fix
+
+
+# Text
+
+
+def test_a_text_is_rows_of_whole_lines_and_nothing_of_it_is_lost(tmp_path: Path) -> None:
+    text = "".join(f"Line {number}, 鱼.\n" for number in range(3 * _STRETCH // 14))
+    found = read(written(tmp_path / "book.txt", text))
+    assert len(found) > 2
+    assert "".join(fields["text"] for _, fields in found) == text
+    assert [text.splitlines()[line - 1] for line, _ in found] == [fields["text"].splitlines()[0] for _, fields in found]
