@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from graft.errors import ConfigError, nearest
 from graft.sections import (
-    METHOD_NAMES,
+    SECTIONS,
     AdaptionConfig,
     Ia3Config,
     LoraConfig,
+    Methods,
     Number,
     PrefixConfig,
     PromptConfig,
@@ -33,16 +34,6 @@ BENCH_ROWS, BENCH_ROUNDS = 64, 2
 DtypeName = Literal["auto", "float32", "fp32", "bfloat16", "bf16", "float16", "fp16"]
 QuantizeName = Literal["none", "int8", "nf4", "fp4"]
 CacheName = Literal["auto", "always", "never"]
-
-
-def _known_methods(names: str) -> str:
-    parts = names.split("+")
-    for name in parts:
-        if name not in METHOD_NAMES:
-            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHOD_NAMES)}")
-    if len(set(parts)) < len(parts):
-        raise ValueError("a method stands twice")
-    return names
 
 
 class ModelConfig(Section):
@@ -165,7 +156,7 @@ class CheckpointConfig(Section):
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
-    method: Annotated[str, AfterValidator(_known_methods)] = "lora"
+    method: Methods = "lora"
     """How the base is adapted: lora, llama_adapter, llama_adapter_v2, prefix, prompt, ia3, bitfit, full; or several at
     once where they change different places: lora+prefix."""
     lora: LoraConfig = LoraConfig()
@@ -175,6 +166,16 @@ class Config(Section):
     ia3: Ia3Config = Ia3Config()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _method_reads_its_settings(self) -> "Config":
+        read = {SECTIONS[name] for name in self.method.split("+")}
+        for section in sorted({name for name in SECTIONS.values() if name} - read):
+            given, default = getattr(self, section), type(self).model_fields[section].default
+            for name in type(given).model_fields:
+                if getattr(given, name) != getattr(default, name):
+                    raise ValueError(f"the method {self.method} does not read {section}.{name}")
+        return self
 
 
 class _Loader(yaml.SafeLoader):

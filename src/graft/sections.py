@@ -1,10 +1,29 @@
 """What a section of the settings is, and the sections of the methods."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-METHOD_NAMES = ("lora", "llama_adapter", "llama_adapter_v2", "prefix", "prompt", "ia3", "bitfit", "full")
+SECTIONS = {
+    "lora": "lora",
+    "llama_adapter": "adaption",
+    "llama_adapter_v2": "adaption",
+    "prefix": "prefix",
+    "prompt": "prompt",
+    "ia3": "ia3",
+    "bitfit": None,
+    "full": None,
+}
+"""Every method, with the section of the settings that it reads."""
+
+MOST_ALPHA = 1e6
+"""Far above any that learns, and far below what overflows float32."""
+
+MOST_VIRTUAL = 8192
+"""Far above any prompt that was ever of use; a broken file is not to ask for all memory."""
+
+METHOD_NAMES = tuple(SECTIONS)
 
 
 def _no_switch(value: object) -> object:
@@ -21,9 +40,29 @@ def _names(value: object) -> object:
     return value
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(f"(.*)({value})$")  # as a part of another, as which it is read
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from None
+    return value
+
+
+def _known_methods(names: str) -> str:
+    parts = names.split("+")
+    for name in parts:
+        if name not in METHOD_NAMES:
+            raise ValueError(f"no method is called {name!r}; there are {', '.join(METHOD_NAMES)}")
+    if len(set(parts)) < len(parts):
+        raise ValueError("a method stands twice")
+    return names
+
+
 Whole = Annotated[int, BeforeValidator(_no_switch)]
 Number = Annotated[float, BeforeValidator(_no_switch)]
 Names = Annotated[list[str], BeforeValidator(_names)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Methods = Annotated[str, AfterValidator(_known_methods)]
 Roles = Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeValidator(_names)]
 
 
@@ -36,7 +75,7 @@ class LoraConfig(Section):
 
     r: Whole = Field(16, gt=0)
     """Rank. 16 on all linear layers learns a data set of thousands of rows without loss against full fine-tuning."""
-    lora_alpha: Number = Field(32, gt=0)
+    lora_alpha: Number = Field(32, gt=0, le=MOST_ALPHA)
     """Scale: the update is lora_alpha / r * B A. Twice the rank, the field's custom, keeps learning rates portable."""
     lora_dropout: Number = Field(0.0, ge=0, lt=1)
     """Probability. 0: a deterministic forward lets samples share their prefixes, and short runs do not need it."""
@@ -53,9 +92,9 @@ class LoraConfig(Section):
     filled, with a product of 0. Each begins as the base."""
     quantization_aware: bool = False
     """Train against the grid of a quantised base: merging and quantising again then changes nothing. Slower."""
-    rank_pattern: dict[str, Annotated[Whole, Field(gt=0)]] = {}
+    rank_pattern: dict[Pattern, Annotated[Whole, Field(gt=0)]] = {}
     """Ranks of single layers, by an end of the name (a regular expression, as in PEFT): {"v_proj": 32}."""
-    alpha_pattern: dict[str, Annotated[Number, Field(gt=0)]] = {}
+    alpha_pattern: dict[Pattern, Annotated[Number, Field(gt=0, le=MOST_ALPHA)]] = {}
     """lora_alpha of single layers, likewise."""
     modules_to_save: Names = []
     """Modules that train whole, beside LoRA: embed_tokens, lm_head, norms or linear layers, by end of name."""
@@ -64,7 +103,7 @@ class LoraConfig(Section):
 class AdaptionConfig(Section):
     """LLaMA-Adapter, v1 and v2 (Zhang et al. 2023, arXiv 2303.16199; Gao et al. 2023, arXiv 2304.15010)."""
 
-    adapter_len: Whole = Field(10, gt=0)
+    adapter_len: Whole = Field(10, gt=0, le=MOST_VIRTUAL)
     """Learned prompt positions in each layer. 10, as its authors."""
     adapter_layers: Whole = Field(0, ge=0)
     """Layers that have them, counted from the top; 0: all but the two lowest, as its authors."""
@@ -75,7 +114,7 @@ class AdaptionConfig(Section):
 class PrefixConfig(Section):
     """Prefix tuning (Li and Liang 2021, arXiv 2101.00190), P-Tuning v2 (Liu et al. 2021, arXiv 2110.07602)."""
 
-    num_virtual_tokens: Whole = Field(16, gt=0)
+    num_virtual_tokens: Whole = Field(16, gt=0, le=MOST_VIRTUAL)
     """Keys and values that every sample sees before its own, in each layer."""
     prefix_projection: bool = False
     """Train an embedding and a two-layer MLP that makes keys and values of it, as the first paper does."""
@@ -86,7 +125,7 @@ class PrefixConfig(Section):
 class PromptConfig(Section):
     """Prompt tuning (Lester et al. 2021, arXiv 2104.08691)."""
 
-    num_virtual_tokens: Whole = Field(16, gt=0)
+    num_virtual_tokens: Whole = Field(16, gt=0, le=MOST_VIRTUAL)
     """Trained embeddings that stand before every sample."""
     init_text: str = ""
     """They begin as the embeddings of this text, repeated or cut to fit; none: as those of random tokens."""

@@ -229,9 +229,25 @@ def test_adapters_of_all_methods_in_one_forest_answer_each_as_if_alone(family: s
             torch.testing.assert_close(logits, alone[slot], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["qwen3", "gemma3", "olmo2", "cohere"])
+def test_norms_of_queries_and_keys_are_those_of_each_slot(family: str) -> None:
+    bank, alone = Bank(build(family)), []
+    for option in ("full", "llama_adapter", "lora", "prefix"):
+        single = Bank(build(family))
+        alone.append(answer(single, single.add(grown(option, single.model))))
+        bank.add(grown(option, bank.model))
+    forest = plant([bank.prompted(s) for slot in bank.adapters for s in samples(6, seed=2, slot=slot)], min_shared=1)
+    with torch.no_grad(), bank.routed(forest.routes()):
+        hidden = forest_hidden_states(bank.model, forest)[list(forest.ends)]
+    for slot, states in enumerate(hidden.split(6)):
+        logits = head_of(bank.model, slot)(states)
+        torch.testing.assert_close(logits, alone[slot], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("methods", "what"),
     [("lora+ia3", "both change"), ("prefix+prompt", "both change"), ("full+lora", "both change"),
+     ("full+prompt", "both change model.embed_tokens"), ("prompt+full", "both change model.embed_tokens"),
      ("lora+lora", "stands twice"), ("lora+nonsense", "no method is called")],
 )  # fmt: skip
 def test_methods_that_collide_are_refused(methods: str, what: str) -> None:
@@ -247,16 +263,23 @@ def test_methods_that_collide_are_refused(methods: str, what: str) -> None:
         ({"lora.modules_to_save": ["mlp"]}, "no module with weights is called `mlp`"),
         ({"lora.r": 1000}, "above the rank of"),
         ({"lora.rank_pattern": {"v_proj": 1000}}, "above the rank of .*v_proj"),
+        ({"lora.rank_pattern": {"vproj": 4}}, "rank_pattern: `vproj` means no layer .*v_proj"),
+        ({"lora.alpha_pattern": {"v_proj": 4}, "lora.target_modules": ["q_proj"]}, "alpha_pattern: `v_proj` means no"),
+        ({"lora.rank_pattern": {"(": 4}}, "no regular expression"),
+        ({"lora.alpha_pattern": {"(?i)V_PROJ": 4}}, "no regular expression"),
+        ({"lora.init": "pissa", "lora.r": 9}, "set lora.r to at most 8"),
         ({"lora.init": "orthogonal", "lora.r": 3}, "needs an even rank"),
         ({"lora.init": "pissa", "lora.use_dora": True}, "do not go together"),
         ({"method": "llama_adapter", "adaption.adapter_layers": 9}, "the model has 3 layers"),
         ({"method": "ia3", "ia3.target_modules": ["nothing"]}, "ia3.target_modules"),
         ({"method": "ia3", "ia3.target_modules": ["k_proj"], "ia3.feedforward_modules": ["up_proj"]}, "not among"),
         ({"method": "prompt", "prompt.num_virtual_tokens": 0}, "greater than 0"),
+        ({"method": "prefix", "prefix.num_virtual_tokens": 10**9}, "less than or equal to 8192"),
+        ({"lora.lora_alpha": 1e308}, "less than or equal to"),
     ],
 )
 def test_options_that_do_not_do_are_refused(settings: dict[str, object], what: str) -> None:
-    with pytest.raises(GraftError, match=what):
+    with pytest.raises(GraftError, match=f"(?s){what}"):
         create_adapter(build("llama-gqa"), build_config(settings), encode=list)
 
 

@@ -1,9 +1,11 @@
 """LoRA against the quantiser's grid: merged and quantised again, it answers as it was trained."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from graft.adapters import Adapter, Bank, create_adapter
+from graft.adapters import Adapter, Bank, Provenance, create_adapter, load_adapter, save_adapter
 from graft.config import QuantizeName, build_config
 from graft.errors import AdapterError
 from graft.forest import backward_edge_loss, forest_hidden_states, head_of, plant
@@ -60,6 +62,16 @@ def test_the_gradient_passes_the_rounding_as_if_it_were_not_there() -> None:
     of_weight = toward[0].t() @ states[0]
     torch.testing.assert_close(graft.lora_B.grad, graft.scaling * of_weight @ graft.lora_A.detach().t())
     torch.testing.assert_close(graft.lora_A.grad, graft.scaling * graft.lora_B.detach().t() @ of_weight)
+
+
+def test_read_again_it_is_still_against_the_grid(tmp_path: Path) -> None:
+    bank = bank_of("nf4", False)
+    adapter = grown(bank, quantization_aware=True)
+    save_adapter(tmp_path, adapter, bank.model, Provenance("base", "auto", "print", {}, {}))
+    slot, again = bank.add(adapter), bank.add(load_adapter(tmp_path, bank.model))
+    assert torch.equal(answer(bank, again), answer(bank, slot))
+    with pytest.raises(AdapterError, match="not quantised"):
+        load_adapter(tmp_path, build("llama-gqa", dtype=torch.float32))
 
 
 def test_a_base_that_is_not_quantised_is_refused() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from graft.adapters import METHODS, Adapter, Bank, Provenance, load_adapter, save_adapter
+from graft.adapters.contract import ModuleGraft
 from graft.config import LoraConfig, QuantizeName
 from graft.evaluation.conform import TOLERANCES
 from graft.forest import forest_hidden_states, head_of, plant
@@ -142,3 +143,35 @@ def test_every_method_works_on_a_quantised_base(option: str, precision: str) -> 
         assert list(merged.state_dict()) == list(build(family).state_dict())
         difference = (contract.answer(Bank(merged), None) - adapted).abs().max()
         assert difference <= TOLERANCES[torch.float32] * adapted.abs().max()
+
+
+@pytest.mark.parametrize("option", ["dora", "ia3", "llama_adapter_v2"])
+@pytest.mark.parametrize("layer", ["q_proj", "down_proj"])
+def test_a_factor_near_1_is_not_rounded_away_in_half_precision(option: str, layer: str) -> None:
+    """Between 1 and 1.0078 there is no number in bfloat16: what is trained there would change nothing."""
+    model = build("llama-gqa", dtype=torch.bfloat16)
+    name = next(n for n, module in model.named_modules() if n.endswith(layer))
+    base = model.get_submodule(name)
+    graft = contract.fresh(option, model).grafts.get(name)
+    if graft is None:
+        pytest.skip("IA3 leaves queries")
+    assert isinstance(graft, ModuleGraft)
+    states = torch.randn(1, 2000, base.in_features, generator=torch.Generator().manual_seed(1)).bfloat16()
+    output = base(states)
+    with torch.no_grad():
+        for parameter in graft.peft_tensors().values():
+            if parameter.flatten()[0] != 0:
+                parameter *= 1.003
+        if option == "dora":
+            graft.lora_A.zero_()
+        grown = graft(states, output, base).float()
+    ratio = (grown * output.float()).sum() / output.float().square().sum()
+    assert float(ratio) == pytest.approx(1.003, abs=3e-4)
+
+
+def test_a_row_of_zeros_is_no_nan_with_dora() -> None:
+    model = build("llama-gqa", dtype=torch.float32)
+    model.model.layers[0].self_attn.q_proj.weight.data[3] = 0
+    bank = Bank(model)
+    base, slot = answer(bank, None), bank.add(contract.fresh("dora", model))
+    assert torch.equal(answer(bank, slot), base)

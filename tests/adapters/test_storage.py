@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,6 +125,18 @@ def test_each_part_of_a_joint_adapter_is_one_that_peft_loads(saved: Callable[...
         assert close(our_logits(single, single.add(part)), their_logits(theirs))
 
 
+@pytest.mark.parametrize("lost", ["prefix", "prefix/adapter_config.json", "graft.json"])
+def test_a_joint_adapter_without_one_of_its_parts_is_refused(
+    lost: str, saved: Callable[..., tuple[Path, Bank, int]]
+) -> None:
+    folder, bank, _ = saved(method="lora+prefix", lora__r=2)
+    gone = folder / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    message = refused(folder, bank)
+    assert "holds a part of an adapter" in message
+    assert ("prefix is missing" in message) == (lost != "graft.json")
+
+
 @pytest.mark.parametrize("name", THEIRS)
 def test_we_load_what_peft_writes(name: str, tmp_path: Path) -> None:
     config, family = THEIRS[name], UNBIASED if name == "adaption-prompt" else FAMILY
@@ -155,6 +168,17 @@ def test_a_graft_json_of_before_bases_were_quantised_is_of_an_unquantised_one(
     provenance = read_provenance(folder)
     assert provenance is not None
     assert provenance.base_quantize == "none"
+
+
+@pytest.mark.parametrize("changes", [{"data": "x"}, {"base_path": 5}, {"template": None}, {"odd": 1}])
+def test_a_graft_json_of_other_values_is_refused(
+    changes: dict[str, object], saved: Callable[..., tuple[Path, Bank, int]]
+) -> None:
+    folder, _, _ = saved(lora__r=2)
+    file = folder / "graft.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(AdapterError, match="not what Graft writes"):
+        read_provenance(folder)
 
 
 def refused(folder: Path, bank: Bank, **options: str) -> str:
@@ -256,6 +280,20 @@ def test_a_file_that_is_not_what_its_configuration_says_is_refused(
     folder, bank, _ = saved(lora__r=4)
     edit(folder, **changes)
     assert what in refused(folder, bank)
+
+
+@pytest.mark.parametrize(
+    ("method", "key"),
+    [("lora", "r"), ("lora", "lora_alpha"), ("lora", "target_modules"), ("prefix", "num_virtual_tokens"),
+     ("prompt", "num_virtual_tokens"), ("llama_adapter", "adapter_layers")],
+)  # fmt: skip
+def test_what_a_configuration_leaves_out_is_not_guessed(
+    method: str, key: str, saved: Callable[..., tuple[Path, Bank, int]]
+) -> None:
+    """PEFT takes a missing lora_alpha for 8; our default is another."""
+    folder, bank, _ = saved(method=method)
+    edit(folder, **{key: None})
+    assert f"does not say {key}" in refused(folder, bank)
 
 
 def test_an_unknown_method_is_refused(saved: Callable[..., tuple[Path, Bank, int]]) -> None:

@@ -105,6 +105,32 @@ def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
     assert "a sample of 42 tokens is above train.max_tokens 20" in message
 
 
+@pytest.mark.parametrize("verb", ["train", "dry-run"])
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("train.max_tokens=50", "raise train.max_tokens to 58"),
+        ("prompt.num_virtual_tokens=2040", "set data.cutoff to 8 or less"),
+    ],
+)
+def test_virtual_tokens_take_room_too(assignment: str, expected: str, verb: str, graft: Graft, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    more = ("--dry-run",) if verb == "dry-run" else ()
+    message = refused(graft, tmp_path, "--data", path, "--method", "prompt", "--set", assignment, *more)
+    assert "a sample of 42 tokens behind" in message
+    assert expected in message
+
+
+def test_rows_to_measure_on_that_are_longer_than_the_model_are_refused(
+    graft: Graft, run_folder: Path, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "rows.jsonl", *[{**GOOD, "output": "long " * 2100}] * 2)
+    given = ("--data", path, "--set", "data.cutoff=9000", "--out", tmp_path / "report.html")
+    ran = graft("eval", "--adapter", run_folder, *given)
+    assert ran.code == 2
+    assert "2048 positions" in ran.err
+
+
 @pytest.mark.parametrize(
     ("assignment", "expected"),
     [
@@ -122,6 +148,7 @@ def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
         ("lora.r=5000", "at most"),
         ("data.held_out=6", "data.held_out"),
         ("method=lorra", "method"),
+        ("ia3.target_modules=k_proj", "the method lora does not read ia3.target_modules"),
         ("nonsense", "name=value"),
     ],
 )

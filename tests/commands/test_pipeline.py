@@ -91,6 +91,19 @@ def test_adapters_are_merged_with_weights(graft: Graft, rows: Path, tmp_path: Pa
     assert ran.json["proof"]["holds"]
 
 
+def test_adapters_of_other_weights_are_not_merged_unasked(graft: Graft, run_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run_folder / "adapter", other)
+    said = json.loads((other / "graft.json").read_text())
+    (other / "graft.json").write_text(json.dumps(said | {"base_quantize": "int8"}))
+    both = ("--adapter", run_folder, "--adapter", other, "--weight", 0.5, "--weight", 0.5)
+    ran = graft("merge", *both, "--out", tmp_path / "merged")
+    assert ran.code == 2
+    assert "with model.quantize int8" in ran.err
+    ran = graft("merge", *both, "--out", tmp_path / "merged", "--set", "model.quantize=none", "--json")
+    assert ran.code == 0, ran.err
+
+
 def test_two_runs_write_the_same_bytes(graft: Graft, rows: Path, tmp_path: Path) -> None:
     for name in ("one", "other"):
         assert graft("train", "--data", rows, "--out", tmp_path / name, *QUICK).code == 0

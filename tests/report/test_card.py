@@ -13,6 +13,25 @@ def test_the_hub_reads_the_base_from_the_card(base: str) -> None:
     assert base in text
 
 
+@pytest.mark.parametrize(
+    ("method", "merged", "by_peft"),
+    [
+        ({"method": "lora"}, True, True),
+        ({"method": "lora", "lora.quantization_aware": True}, True, False),
+        ({"method": "full"}, True, False),
+        ({"method": "prefix"}, False, True),
+        ({"method": "llama_adapter"}, False, False),
+        ({"method": "llama_adapter", "adaption.gate": "layer"}, False, True),
+        ({"method": "lora+prefix"}, False, False),
+    ],
+)
+def test_the_card_promises_what_the_method_keeps(method: dict[str, object], merged: bool, by_peft: bool) -> None:
+    card = model_card(build_config(method), 1, None, None)
+    assert ("graft merge" in card) == merged
+    assert ("PeftModel" in card) == by_peft
+    assert yaml.safe_load(card.split("---\n")[1])["tags"] == str(method["method"]).split("+")
+
+
 def test_the_card_tells_what_was_trained_on_what_and_to_what_effect() -> None:
     config = build_config({"data.path": ["rows.json", "more.json"], "data.template": "alpaca"})
     card = model_card(config, 1234567, 2.34567, 1.5)

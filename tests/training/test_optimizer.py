@@ -69,6 +69,17 @@ def test_each_learns(name: str) -> None:
     assert losses[-1] < 0.5 * losses[0]
 
 
+def test_a_factor_of_rank_1_is_a_matrix_and_a_vector_of_ia3_none() -> None:
+    shapes = {"a.lora_A.weight": (1, 5), "a.lora_B.weight": (5, 1), "a.ia3_l": (5, 1), "b.ia3_l": (1, 5)}
+    named = [(name, nn.Parameter(torch.ones(shape))) for name, shape in shapes.items()]
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in build_optimizer(named, settings(weight_decay=0.5)).param_groups
+        for parameter in group["params"]
+    }
+    assert [decays[id(parameter)] for _, parameter in named] == [0.5, 0.5, 0.0, 0.0]
+
+
 @every_optimizer()
 def test_weight_decay_shrinks_what_has_two_dimensions_or_more(name: str) -> None:
     parts = Parts()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter, AttentionGraft, Encode, Graft, ModuleGraft
-from graft.adapters.foreign import refuse_foreign
+from graft.adapters.foreign import refuse_foreign, require
 from graft.adapters.low_rank import frozen_linear
 from graft.adapters.own import OwnGraft
 from graft.adapters.targets import attention_layers, linear_layers, norms, plain
@@ -58,7 +58,8 @@ class ScaleBiasGraft(ModuleGraft):
 
     def forward(self, states: Tensor, output: Tensor | None, base: nn.Module) -> Tensor:
         assert output is not None
-        return (output + self.adapter_bias.to(output.dtype)) * self.adapter_scale.to(output.dtype)
+        # a scale near 1 in half precision would be 1: it multiplies in float32
+        return (output * self.adapter_scale + self.adapter_bias * self.adapter_scale).to(output.dtype)
 
     def peft_tensors(self) -> dict[str, nn.Parameter]:
         return {"adapter_scale": self.adapter_scale, "adapter_bias": self.adapter_bias}
@@ -109,8 +110,9 @@ class LlamaAdapter:
 
     def settings_of(self, peft_config: Mapping[str, Any], tensors: Collection[str]) -> AdaptionConfig:
         refuse_foreign(peft_config, {"target_modules", "adapter_len", "adapter_layers", "gate"}, "LLaMA-Adapter")
+        require(peft_config, ("adapter_len", "adapter_layers"))
         gate = "layer" if peft_config["peft_type"] == "ADAPTION_PROMPT" else "head"
-        known = {k: peft_config[k] for k in ("adapter_len", "adapter_layers") if peft_config.get(k) is not None}
+        known = {k: peft_config[k] for k in ("adapter_len", "adapter_layers")}
         return AdaptionConfig.model_validate({**known, "gate": peft_config.get("gate", gate)})
 
 
@@ -128,6 +130,7 @@ def _keys_values(attention: nn.Module, prompt: Tensor, heads: int, size: int) ->
         both = [cast(nn.Linear, plain(cast(nn.Module, part))) for part in (attention.k_proj, attention.v_proj)]
         key, value = frozen_linear([prompt], both)
     norm = getattr(attention, "k_norm", None)
+    norm = None if norm is None else cast(Any, plain(norm))  # of other slots' norms none is asked here
     if norm is not None and norm.weight.shape == key.shape[-1:]:
         key = norm(key)
     key_nKD, value_nKD = key.unflatten(-1, (-1, size)), value.unflatten(-1, (-1, size))

@@ -14,7 +14,7 @@ from graft.adapters.gated import keep_gate_and_up
 from graft.adapters.grafted import GraftedAttention, GraftedEmbedding, GraftedModule
 from graft.adapters.linear import SIBLINGS, GraftedLinear, Siblings, merged_module
 from graft.adapters.switch import Switch
-from graft.adapters.targets import attention_layers, linear_layers, weighted_modules
+from graft.adapters.targets import attention_layers, embeddings_name, linear_layers, stream_dim, weighted_modules
 from graft.errors import AdapterError
 from graft.records import Route, TokenSequence
 
@@ -41,7 +41,7 @@ class Bank:
                 assert str(slot) not in holder.grafts, "methods that collide are not joined"
                 holder.grafts[str(slot)] = graft
         if adapter.virtual_tokens:
-            self._holder(self._embeddings())
+            self._holder(embeddings_name(self.model))
         self.adapters[slot] = adapter
         adapter.train(False)
         return slot
@@ -115,7 +115,7 @@ class Bank:
     def _holders(self, place: str, graft: Graft) -> list["GraftedLinear | GraftedModule | GraftedAttention"]:
         """The modules that hold the graft of a place, wrapped where they are not yet."""
         if not isinstance(graft, AttentionGraft):
-            return [self._holder(self._embeddings() if place == WHOLE_MODEL else place)]
+            return [self._holder(embeddings_name(self.model) if place == WHOLE_MODEL else place)]
         layers = attention_layers(self.model)
         found: list[GraftedLinear | GraftedModule | GraftedAttention] = []
         for number, (name, attention) in enumerate(layers.items()):
@@ -129,16 +129,12 @@ class Bank:
         module = self.model.get_submodule(place)
         if not isinstance(module, GraftedLinear | GraftedModule):
             kind = GraftedEmbedding if isinstance(module, nn.Embedding) else GraftedModule
-            module = kind(module, self._switch)
+            module = kind(module, self._switch, stream_dim=stream_dim(self.model, place))
             self._put(place, module)
         return module
 
     def _base_of(self, holder: nn.Module) -> nn.Module:
         return holder if isinstance(holder, GraftedAttention) else cast(nn.Module, holder.base)
-
-    def _embeddings(self) -> str:
-        table = self.model.get_input_embeddings()
-        return next(str(name) for name, module in self.model.named_modules() if module is table)
 
     @contextmanager
     def _narrowed(self, needed: Tensor) -> Iterator[None]:

@@ -132,8 +132,11 @@ def file_name(place: str, name: str) -> str:
     return name if place == WHOLE_MODEL else f"base_model.model.{place}.{name}"
 
 
-def join(adapters: tuple[Adapter, ...]) -> Adapter:
+def join(adapters: tuple[Adapter, ...], *, embeddings: str) -> Adapter:
     """Adapters of several methods as one, which answers for all of them.
+
+    Args:
+        embeddings: the name of the model's embeddings, where those of virtual tokens are made.
 
     Raises:
         AdapterError: two of them change one place, or have virtual tokens.
@@ -142,15 +145,14 @@ def join(adapters: tuple[Adapter, ...]) -> Adapter:
         return adapters[0]
     owners: dict[str, str] = {}
     for adapter in adapters:
-        for place in adapter.grafts:
-            if place in owners:
-                raise AdapterError(
-                    f"{owners[place]} and {adapter.method} both change {place or 'what stands before a sample'}",
-                    fix="join methods that change different places, such as lora+prefix or lora+llama_adapter",
-                )
-            owners[place] = adapter.method
-    if sum(bool(adapter.virtual_tokens) for adapter in adapters) > 1:
-        raise AdapterError("two methods have virtual tokens", fix="take one of prefix and prompt")
+        for place, graft in adapter.grafts.items():
+            for held in {place, embeddings if place == WHOLE_MODEL and isinstance(graft, ModuleGraft) else place}:
+                if held in owners:
+                    raise AdapterError(
+                        f"{owners[held]} and {adapter.method} both change {held or 'what stands before a sample'}",
+                        fix="join methods that change different places, such as lora+prefix or lora+llama_adapter",
+                    )
+                owners[held] = adapter.method
     grafts = {place: graft for adapter in adapters for place, graft in adapter.grafts.items()}
     virtual = sum(adapter.virtual_tokens for adapter in adapters)
     return Adapter("+".join(a.method for a in adapters), Section(), grafts, virtual, adapters)

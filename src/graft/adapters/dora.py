@@ -24,9 +24,10 @@ class DoraGraft(LoraGraft):
         return False
 
     def turned(self, output: Tensor, base: nn.Linear) -> Tensor:
-        factor = (self.magnitude / self._norms(base).to(self.magnitude.device)).to(output.dtype)
+        factor = self.magnitude / self._norms(base).to(self.magnitude.device)
         bias = 0.0 if base.bias is None else base.bias.to(output.dtype)
-        return (output - bias) * factor + bias
+        # a factor near 1 in half precision would be 1: it multiplies in float32
+        return ((output - bias) * factor).to(output.dtype) + bias
 
     @torch.no_grad()
     def _norms(self, base: nn.Linear) -> Tensor:
@@ -39,7 +40,8 @@ class DoraGraft(LoraGraft):
             squares = self._base_squares = weight.square().sum(dim=1)
         crossed = ((weight @ lora_A.t()) * lora_B).sum(dim=1)
         own = ((lora_B @ (lora_A @ lora_A.t())) * lora_B).sum(dim=1)
-        return (squares + 2 * self.scaling * crossed + self.scaling**2 * own).sqrt()
+        squares = squares + 2 * self.scaling * crossed + self.scaling**2 * own
+        return squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt()  # a row of zeros, as pruned models have, stays
 
     def merged(self, base: nn.Module) -> dict[str, Tensor]:
         assert isinstance(base, nn.Linear)

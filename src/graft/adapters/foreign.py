@@ -19,3 +19,12 @@ def refuse_foreign(
     if foreign:
         said = ", ".join(f"{key}: {peft_config[key]!r}" for key in foreign)
         raise AdapterError(f"the adapter asks for what {method} here does not do: {said}", fix="convert it with PEFT")
+
+
+def require(peft_config: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Raise an AdapterError if `peft_config` leaves out one of `keys`, which PEFT always writes: the defaults of PEFT
+    are others than ours, so a guess would be wrong in silence."""
+    if missing := [key for key in keys if peft_config.get(key) is None]:
+        raise AdapterError(
+            f"adapter_config.json does not say {', '.join(missing)}", fix="copy or train the adapter again"
+        )

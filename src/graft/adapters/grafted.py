@@ -10,13 +10,18 @@ from graft.adapters.switch import Switch
 
 
 class GraftedModule(nn.Module):
-    """A frozen norm, or an output head, which is asked for the graft of a slot."""
+    """A frozen norm, or an output head, which is asked for the graft of a slot.
 
-    def __init__(self, base: nn.Module, switch: Switch) -> None:
+    Args:
+        stream_dim: where the tokens of the stream stand in what the module reads and gives.
+    """
+
+    def __init__(self, base: nn.Module, switch: Switch, *, stream_dim: int = 1) -> None:
         super().__init__()
         self.base = base
         self.grafts = nn.ModuleDict()
         self._switch = switch
+        self._stream_dim = stream_dim
 
     @property
     def weight(self) -> Any:
@@ -29,7 +34,7 @@ class GraftedModule(nn.Module):
         return graft
 
     def forward(self, states: Tensor) -> Tensor:
-        """States (1, T, ...) through the base, each part of the stream with the graft of its slot."""
+        """States through the base, each part of the stream with the graft of its slot."""
         return self._grafted(states, self.base(states))
 
     def _grafted(self, states: Tensor, output: Tensor) -> Tensor:
@@ -38,9 +43,10 @@ class GraftedModule(nn.Module):
             return output
         parts = []
         for route, graft in zip(self._switch.routes, grafts, strict=True):
-            part = slice(route.start, route.stop)
-            parts.append(graft(states[:, part], output[:, part], self.base) if graft else output[:, part])
-        return torch.cat(parts, dim=1)
+            part = (self._stream_dim, route.start, route.stop - route.start)
+            own = output.narrow(*part)
+            parts.append(graft(states.narrow(*part), own, self.base) if graft else own)
+        return torch.cat(parts, dim=self._stream_dim)
 
 
 class GraftedEmbedding(GraftedModule):

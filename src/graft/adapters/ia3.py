@@ -30,10 +30,10 @@ class Ia3Graft(ModuleGraft):
     def forward(self, states: Tensor, output: Tensor | None, base: nn.Module) -> Tensor:
         assert output is not None
         assert isinstance(base, nn.Linear)
-        scale = self.ia3_l.flatten()
+        scale = self.ia3_l.flatten()  # near 1, which half precision would round it to: it multiplies in float32
         if self.feedforward:
-            return frozen_linear([states * scale.to(states.dtype)], [base])[0]
-        return output * scale.to(output.dtype)
+            return frozen_linear([(states * scale).to(states.dtype)], [base])[0]
+        return (output * scale).to(output.dtype)
 
     def merged(self, base: nn.Module) -> dict[str, Tensor]:
         assert isinstance(base, nn.Linear)

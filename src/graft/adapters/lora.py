@@ -36,12 +36,13 @@ class Lora:
         whole = named_modules(model, settings.modules_to_save, setting="lora.modules_to_save")
         targets = target_layers(model, settings.target_modules)
         _check_together(targets, whole, settings)
+        _check_patterns(targets, settings)
         biases = {} if settings.bias == "none" else biased_layers(model)
         grafts: dict[str, Graft] = {}
         for name, layer in targets.items():
             r = _of_pattern(settings.rank_pattern, name, settings.r)
             alpha = _of_pattern(settings.alpha_pattern, name, settings.lora_alpha)
-            _check_rank(name, layer, r)
+            _check_rank(name, layer, r, init=settings.init)
             scaling = alpha / (math.sqrt(r) if settings.use_rslora else r)
             kind = GridLoraGraft if settings.quantization_aware else LoraGraft
             graft = kind(
@@ -80,12 +81,30 @@ def _check_together(targets: Mapping[str, nn.Linear], whole: Mapping[str, nn.Mod
             raise AdapterError(what, fix=f"leave lora.{asked[0]} at its default")
 
 
-def _check_rank(name: str, layer: nn.Linear, r: int) -> None:
-    if r > (limit := min(layer.in_features, layer.out_features)):
-        shape = f"{layer.out_features} x {layer.in_features}"
+def _check_patterns(targets: Collection[str], settings: LoraConfig) -> None:
+    """Raise an AdapterError for a pattern that would silently mean nothing."""
+    for setting in ("rank_pattern", "alpha_pattern"):
+        for pattern in getattr(settings, setting):
+            if not any(_fits(pattern, name) for name in targets):
+                ends = ", ".join(dict.fromkeys(name.rsplit(".", 1)[-1] for name in targets))
+                raise AdapterError(f"lora.{setting}: `{pattern}` means no layer with LoRA", fix=f"there are {ends}")
+
+
+def _check_rank(name: str, layer: nn.Linear, r: int, *, init: str) -> None:
+    """PiSSA's product is stored with the one that is taken off it: as a LoRA of twice the rank."""
+    limit = min(layer.in_features, layer.out_features) // (2 if init == "pissa" else 1)
+    if r > limit:
+        shape = f"{layer.out_features} x {layer.in_features}" + (
+            ", of which PiSSA takes half" if init == "pissa" else ""
+        )
         raise AdapterError(f"lora.r {r} is above the rank of {name} ({shape})", fix=f"set lora.r to at most {limit}")
 
 
 def _of_pattern(patterns: Mapping[str, Value], name: str, otherwise: Value) -> Value:
-    """The value of the first pattern that means the layer `name`, as PEFT reads patterns."""
-    return next((value for end, value in patterns.items() if re.match(rf"(.*\.)?({end})$", name)), otherwise)
+    """The value of the first pattern that means the layer `name`."""
+    return next((value for pattern, value in patterns.items() if _fits(pattern, name)), otherwise)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Whether `pattern` means the layer `name`, as PEFT reads patterns."""
+    return re.match(rf"(.*\.)?({pattern})$", name) is not None

@@ -8,9 +8,10 @@ from graft.adapters.ia3 import Ia3
 from graft.adapters.lora import Lora
 from graft.adapters.prefix import Prefix
 from graft.adapters.prompt import Prompt
+from graft.adapters.targets import embeddings_name
 from graft.adapters.whole import BitFit, Full
 from graft.config import Config
-from graft.sections import Section
+from graft.sections import SECTIONS, Section
 
 METHODS: dict[str, Method] = {
     "lora": Lora(),
@@ -26,14 +27,9 @@ METHODS: dict[str, Method] = {
 
 def settings_for(method: str, config: Config) -> Section:
     """The section of `config` that `method` reads; an empty one for a method without settings."""
-    return {
-        "lora": config.lora,
-        "llama_adapter": config.adaption,
-        "llama_adapter_v2": config.adaption,
-        "prefix": config.prefix,
-        "prompt": config.prompt,
-        "ia3": config.ia3,
-    }.get(method, Section())
+    name = SECTIONS[method]
+    section: Section = getattr(config, name) if name else Section()
+    return section
 
 
 def create_adapter(model: PreTrainedModel, config: Config, *, encode: Encode) -> Adapter:
@@ -46,5 +42,6 @@ def create_adapter(model: PreTrainedModel, config: Config, *, encode: Encode) ->
         tuple(
             METHODS[name].create(model, settings_for(name, config), seed=config.train.seed, encode=encode)
             for name in config.method.split("+")
-        )
+        ),
+        embeddings=embeddings_name(model),
     )

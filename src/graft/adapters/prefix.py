@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import WHOLE_MODEL, Adapter, AttentionGraft, Encode
-from graft.adapters.foreign import refuse_foreign
+from graft.adapters.foreign import refuse_foreign, require
 from graft.adapters.targets import head_size
 from graft.runtime import derived_seed
 from graft.sections import PrefixConfig
@@ -113,6 +113,7 @@ class Prefix:
             "encoder_hidden_size", "prefix_projection", "init_weights",
         }  # fmt: skip
         refuse_foreign(peft_config, read, "prefix tuning")
+        require(peft_config, ("num_virtual_tokens",))
         known = {k: peft_config[k] for k in PrefixConfig.model_fields if peft_config.get(k) is not None}
         if not any(name.startswith("transform.") for name in tensors):  # PEFT keeps only what the projection made
             known["prefix_projection"] = False

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from graft.adapters.contract import WHOLE_MODEL, Adapter, Encode, Graft, ModuleGraft
-from graft.adapters.foreign import refuse_foreign
+from graft.adapters.foreign import refuse_foreign, require
 from graft.adapters.own import own_copy
 from graft.adapters.targets import plain
 from graft.errors import AdapterError
@@ -76,4 +76,5 @@ class Prompt:
             "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs",
         }  # fmt: skip
         refuse_foreign(peft_config, read, "prompt tuning")
+        require(peft_config, ("num_virtual_tokens",))
         return PromptConfig(num_virtual_tokens=peft_config["num_virtual_tokens"])

@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from graft.adapters.contract import Adapter, file_name, join
 from graft.adapters.methods import METHODS
+from graft.adapters.targets import embeddings_name
 from graft.errors import AdapterError
 
 CONFIG_FILE = "adapter_config.json"
@@ -36,6 +37,7 @@ class Provenance:
         data: which rows it was trained on: path and SHA-256 of the file, and the settings that split it.
         base_quantize, base_double_quant: how the base's linear layers were stored, as `model.quantize` and
             `model.double_quant` name it. A `graft.json` of before there was a choice does not say.
+        methods: those of an adapter of several, each in a folder of its own; none of a single one.
     """
 
     base_path: str
@@ -45,6 +47,7 @@ class Provenance:
     data: dict[str, Any]
     base_quantize: str = "none"
     base_double_quant: bool = True
+    methods: list[str] = field(default_factory=list)
 
 
 def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> None:
@@ -55,7 +58,7 @@ def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provena
     Raises:
         AdapterError: it holds a value that is no finite number.
     """
-    write_provenance(folder, provenance)
+    write_provenance(folder, replace(provenance, methods=[part.method for part in adapter.parts]))
     for part in adapter.parts or (adapter,):
         place = folder / part.method if adapter.parts else folder
         place.mkdir(exist_ok=True)
@@ -101,8 +104,8 @@ def read_provenance(folder: Path) -> Provenance | None:
         return None
     content = _read_json(path)
     try:
-        return Provenance(**content)
-    except TypeError:
+        return TypeAdapter(Provenance).validate_python(asdict(Provenance(**content)))
+    except (TypeError, ValidationError):
         raise AdapterError(f"{path} is not what Graft writes", fix="restore it, or delete it") from None
 
 
@@ -124,7 +127,18 @@ def load_adapter(folder: Path, model: PreTrainedModel, *, base_fingerprint: str 
         raise AdapterError(
             f"{folder} was trained on another base ({provenance.base_path})", fix="give that base with --model"
         )
-    return join(tuple(_load_part(place, model) for place in places))
+    _refuse_lost_parts(folder, places, provenance)
+    return join(tuple(_load_part(place, model) for place in places), embeddings=embeddings_name(model))
+
+
+def _refuse_lost_parts(folder: Path, places: Sequence[Path], provenance: Provenance | None) -> None:
+    """Raise an AdapterError if not all methods of an adapter of several are there."""
+    if places != [folder]:
+        methods = provenance.methods if provenance else []
+        lost = sorted(set(methods) - {place.name for place in places})
+        if lost or not methods:
+            what = f"{folder} holds a part of an adapter" + (f": {', '.join(lost)} is missing" if lost else "")
+            raise AdapterError(what, fix="copy the whole folder again, graft.json with it, or give one method's folder")
 
 
 def _load_part(folder: Path, model: PreTrainedModel) -> Adapter:

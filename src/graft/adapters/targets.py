@@ -44,6 +44,11 @@ def attention_layers(model: PreTrainedModel) -> dict[str, nn.Module]:
     return found
 
 
+def embeddings_name(model: PreTrainedModel) -> str:
+    table = model.get_input_embeddings()
+    return next(str(name) for name, module in model.named_modules() if module is table)
+
+
 def norms(model: PreTrainedModel) -> dict[str, nn.Module]:
     """The norms of the stream, wrapped or not, by name; not those of queries and keys."""
     size = (model.config.hidden_size,)
@@ -53,6 +58,13 @@ def norms(model: PreTrainedModel) -> dict[str, nn.Module]:
         if name.endswith("norm") and ".self_attn." not in name and isinstance(weight, Tensor) and weight.shape == size:
             found[name] = plain(module)
     return found
+
+
+def stream_dim(model: PreTrainedModel, name: str) -> int:
+    """Where the tokens stand in what the module `name` reads: (1, T, ...), but for the norms of queries and keys that
+    read (1, heads, T, head size), as those of Gemma 3 do."""
+    heads_first = model.config.model_type == "gemma3_text"
+    return 2 if heads_first and name.endswith((".q_norm", ".k_norm")) else 1
 
 
 def weighted_modules(model: PreTrainedModel) -> dict[str, nn.Module]:

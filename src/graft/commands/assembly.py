@@ -78,13 +78,15 @@ def stop_ids(base: Base, template: Template) -> list[int]:
     return sorted({base.tokenizer.eos_id, *listed, *template.stops(base.tokenizer)})
 
 
-def check_positions(base: Base, samples: Samples) -> None:
-    """Raise a DataError if a sample has more tokens than the base has positions."""
+def check_positions(base: Base, samples: Sequence[TokenSequence], *, virtual_tokens: int = 0) -> None:
+    """Raise a DataError if a sample, behind the virtual tokens of its adapter, has more tokens than the base has
+    positions."""
     room = positions_of(base.model.config)
-    longest = max((max(part, key=len) for part in (samples.train, samples.held_out) if part), key=len)
-    if len(longest) > room:
-        what = f"{longest.source}: a sample of {len(longest)} tokens, and {base.path} has {room} positions"
-        raise DataError(what, fix=f"set data.cutoff to {room} or less")
+    longest = max(samples, key=len)
+    if len(longest) + virtual_tokens > room:
+        more = f" behind {virtual_tokens} virtual ones" if virtual_tokens else ""
+        what = f"{longest.source}: a sample of {len(longest)} tokens{more}, and {base.path} has {room} positions"
+        raise DataError(what, fix=f"set data.cutoff to {room - virtual_tokens} or less")
 
 
 def data_record(settings: DataConfig) -> dict[str, Any]:

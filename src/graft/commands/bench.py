@@ -25,7 +25,7 @@ from graft.bench import (
     weights_of,
     write_encoded,
 )
-from graft.commands.assembly import Samples, check_positions, data_paths, model_folder, named_data, refuse_unread
+from graft.commands.assembly import check_positions, data_paths, model_folder, named_data, refuse_unread
 from graft.commands.run import Say
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, Config, build_config, flatten_settings
 from graft.data import encode_all, load_template, read_conversations, read_rows
@@ -215,7 +215,7 @@ def _prepare(config: Config, samples: Sequence[TokenSequence], folder: Path, say
 
 
 def _check_samples(base: Base, samples: Sequence[TokenSequence]) -> None:
-    check_positions(base, Samples(samples, [], [], []))
+    check_positions(base, samples)
     largest = max(samples, key=lambda sample: max(sample.ids))
     known = base.model.config.vocab_size
     if max(largest.ids) >= known:

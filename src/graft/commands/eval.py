@@ -10,6 +10,7 @@ from graft.commands.assembly import (
     Answerer,
     adapter_folder,
     base_of,
+    check_positions,
     data_record,
     named_data,
     open_answerer,
@@ -70,6 +71,8 @@ class Examination:
                 f"{name}: {left_out} of {len(self.conversations)} rows are longer than data.cutoff "
                 f"{self.config.data.cutoff} and are left out"
             )
+        virtual = 0 if slot is None else answerer.bank.adapters[slot].virtual_tokens
+        check_positions(answerer.base, [question.sample for question in self.questions], virtual_tokens=virtual)
         self.scored[name] = score(
             answerer.bank,
             slot,

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import blend, load_adapter
+from graft.adapters import blend, load_adapter, read_provenance
 from graft.adapters.storage import write_provenance
 from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, refuse_unread, stop_ids
 from graft.config import ModelConfig, flatten_settings
 from graft.data import encode_prompt
-from graft.errors import ConfigError, ProofError, RunError
+from graft.errors import AdapterError, ConfigError, ProofError, RunError
 from graft.evaluation import Conformance, Statement, compare, interrogate
 from graft.model import save_base
 from graft.records import Message
@@ -63,6 +63,8 @@ def merge(
     given = flatten_settings(settings or {})
     refuse_unread(given, verb="merge", reads=("model",))
     _check_weights(adapters, weights)
+    if "model.quantize" not in given:
+        _check_one_base(folders)
     if out.exists():
         raise RunError(f"{out} is in use", fix="give another --out")
     answerer = open_answerer(base_of(folders[0], given), folders[0])
@@ -80,6 +82,16 @@ def _check_weights(adapters: Sequence[str], weights: Sequence[float]) -> None:
     if not all(math.isfinite(weight) for weight in weights):
         raise ConfigError(
             f"a weight of {', '.join(map(str, weights))} is no finite number", fix="give numbers like 0.5"
+        )
+
+
+def _check_one_base(folders: Sequence[Path]) -> None:
+    """Raise an AdapterError if the adapters were trained on other weights of one model: quantised, and not."""
+    trained_on = {str(folder): said.base_quantize for folder in folders if (said := read_provenance(folder))}
+    if len(set(trained_on.values())) > 1:
+        what = ", ".join(f"{folder} with model.quantize {kind}" for folder, kind in trained_on.items())
+        raise AdapterError(
+            f"the adapters were trained on other weights: {what}", fix="choose with --set model.quantize="
         )
 
 

@@ -112,7 +112,7 @@ class Run:
     def _check_provenance(self, checkpoint: Path) -> None:
         """The base, the template and the data must be those that the checkpoint was trained with."""
         before = read_provenance(checkpoint)
-        names = [f.name for f in fields(Provenance)]
+        names = [f.name for f in fields(Provenance) if f.name != "methods"]  # the settings, which are equal, say them
         changed = [name for name in names if getattr(before, name, None) != getattr(self.provenance, name)]
         if changed:
             what = f"{checkpoint} was trained with another {', '.join(changed).replace('_', ' ')}"

@@ -97,7 +97,8 @@ def train(
     _check_offload(config, base)
     bank = Bank(base.model)
     slot = bank.add(_fresh_adapter(config, base))
-    check_positions(base, samples)
+    virtual = bank.adapters[slot].virtual_tokens
+    check_positions(base, [*samples.train, *samples.held_out], virtual_tokens=virtual)
     provenance = provenance_of(config.model, base, template, data_record(config.data))
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
     training = assemble(
@@ -133,12 +134,12 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     samples, _ = _read_samples(config)
     base = open_base(config.model)
     _check_offload(config, base)
-    check_positions(base, samples)
     bank = Bank(base.model)
     slot = bank.add(_fresh_adapter(config, base))
     adapter = bank.adapters[slot]
+    check_positions(base, [*samples.train, *samples.held_out], virtual_tokens=adapter.virtual_tokens)
     batches = _batches(config, samples)
-    batches.check_fit(config.train.max_tokens)
+    batches.check_fit(config.train.max_tokens, virtual_tokens=adapter.virtual_tokens)
     forests = [
         forest
         for step in range(1, min(batches.total_steps, batches.steps_per_epoch) + 1)

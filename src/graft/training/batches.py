@@ -32,12 +32,14 @@ class Batches:
         self._order: list[int] = []
         self._first = 0
 
-    def check_fit(self, max_tokens: int) -> None:
-        """Raise a DataError if a sample is longer than a forest may be."""
+    def check_fit(self, max_tokens: int, *, virtual_tokens: int = 0) -> None:
+        """Raise a DataError if a sample, behind so many virtual tokens, is longer than a forest may be."""
         longest = max(self._sequences, key=len)
-        if len(longest) > max_tokens:
-            what = f"{longest.source}: a sample of {len(longest)} tokens is above train.max_tokens {max_tokens}"
-            raise DataError(what, fix=f"raise train.max_tokens to {len(longest)}, or lower data.cutoff")
+        needed = len(longest) + virtual_tokens
+        if needed > max_tokens:
+            more = f" behind {virtual_tokens} virtual ones" if virtual_tokens else ""
+            what = f"{longest.source}: a sample of {len(longest)} tokens{more} is above train.max_tokens {max_tokens}"
+            raise DataError(what, fix=f"raise train.max_tokens to {needed}, or lower data.cutoff")
 
     def of_step(self, step: int) -> list[TokenSequence]:
         """The samples of `step`, from 1."""

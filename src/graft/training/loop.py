@@ -59,7 +59,7 @@ class Training:
     memory: PeakMemory = field(init=False)
 
     def __post_init__(self) -> None:
-        self.batches.check_fit(self.max_tokens - self.bank.adapters[self.slot].virtual_tokens)
+        self.batches.check_fit(self.max_tokens, virtual_tokens=self.bank.adapters[self.slot].virtual_tokens)
         self.memory = PeakMemory(self.bank.model.device)
 
     def run(self, *, done: int = 0) -> None:

@@ -94,7 +94,7 @@ def _groups(parameters: NamedParameters, settings: TrainConfig) -> list[dict[str
         raise ConfigError(f"train.lora_plus_ratio {ratio:g} is for lora_B, and the adapter has none", fix="leave it 1")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
-        decay = settings.weight_decay if _is_matrix(parameter) else 0.0
+        decay = settings.weight_decay if _is_matrix(name, parameter) else 0.0
         groups.setdefault((decay, ratio if _is_lora_b(name) else 1.0), []).append(parameter)
     return [
         {"params": members, "weight_decay": decay, "lr_factor": factor} for (decay, factor), members in groups.items()
@@ -165,6 +165,6 @@ def _lay_state_out(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> 
     optimizer.zero_grad()
 
 
-def _is_matrix(parameter: nn.Parameter) -> bool:
-    """Of two dimensions that are more than one; IA3's vectors are of the shape (out, 1) or (1, in)."""
-    return sum(size > 1 for size in parameter.shape) >= 2
+def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Of two dimensions, be one of them 1 as in LoRA of rank 1; IA3's are vectors of the shape (out, 1) or (1, in)."""
+    return parameter.ndim >= 2 and not name.endswith(".ia3_l")
