@@ -124,11 +124,11 @@ def test_a_forest_in_half_precision_is_its_samples_to_the_types_rounding(precisi
     assert together == pytest.approx(apart, rel=TOLERANCES[HALVES[precision]])
 
 
-@pytest.mark.parametrize("precision", ["int8", "nf4-double"])
+@pytest.mark.parametrize("family", ["llama-tied-biased", "gemma2"])
+@pytest.mark.parametrize("precision", ["int8", "nf4", "nf4-double", "fp4"])
 @pytest.mark.parametrize("option", contract.PLAIN)
-def test_every_method_works_on_a_quantised_base(option: str, precision: str) -> None:
+def test_every_method_works_on_a_quantised_base(option: str, precision: str, family: str) -> None:
     """In float64, but for what is merged, which is float32 first."""
-    family = "llama-tied-biased"
     bank, untouched = (bank_of(precision, family, dtype=torch.float64) for _ in range(2))
     adapter = contract.grown(option, bank.model)
     slot = bank.add(adapter)
@@ -143,6 +143,28 @@ def test_every_method_works_on_a_quantised_base(option: str, precision: str) -> 
         assert list(merged.state_dict()) == list(build(family).state_dict())
         difference = (contract.answer(Bank(merged), None) - adapted).abs().max()
         assert difference <= TOLERANCES[torch.float32] * adapted.abs().max()
+
+
+@pytest.mark.parametrize("family", ["llama-tied-biased", "gemma2"])
+@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("option", contract.PLAIN)
+def test_every_method_works_on_a_base_in_half_precision(option: str, precision: str, family: str) -> None:
+    bank, untouched = bank_of(precision, family), bank_of(precision, family)
+    adapter = contract.fresh(option, bank.model)
+    for number, (name, parameter) in enumerate(adapter.named_parameters()):
+        assert parameter.dtype == torch.float32
+        noise, std = torch.empty_like(parameter), 1.0 if name.endswith("gate") else 0.1
+        parameter.data += torch.nn.init.normal_(noise, std=std, generator=torch.Generator().manual_seed(number))
+    slot = bank.add(adapter)
+    base, adapted = contract.answer(untouched, None), contract.answer(bank, slot)
+    tolerance = TOLERANCES[HALVES[precision]] * float(adapted.abs().max())
+    assert torch.equal(contract.answer(bank, None), base)
+    assert (adapted - base).abs().max() > 2 * tolerance
+    assert (contract.answer(bank, slot, together=False) - adapted).abs().max() <= tolerance
+    if (option, family) in contract.MERGEABLE:
+        merged = bank.merge(slot)
+        assert {parameter.dtype for parameter in merged.parameters()} == {HALVES[precision]}
+        assert (contract.answer(Bank(merged), None) - adapted).abs().max() <= tolerance
 
 
 @pytest.mark.parametrize("option", ["dora", "ia3", "llama_adapter_v2"])
