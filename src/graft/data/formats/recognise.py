@@ -48,7 +48,9 @@ def read_conversations(
             faults.append(f"{row.source}: {read}")
     if faults:
         more = f"; and {count - _SHOWN} more rows" if count > _SHOWN else ""
-        raise DataError(f"{'; '.join(faults)}{more}", fix="mend or remove these rows; `graft data check` lists them all")
+        raise DataError(
+            f"{'; '.join(faults)}{more}", fix="mend or remove these rows; `graft data check` lists them all"
+        )
 
 
 def read_each(
