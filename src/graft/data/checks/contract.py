@@ -11,7 +11,7 @@ from graft.errors import RowFault
 from graft.records import Conversation, Message, Source
 
 Severity = Literal["refused", "warning"]
-"""refused: training on these rows would go wrong without a word, so `graft train` does not begin. warning: have a look."""
+"""refused: training on these would go wrong without a word, so `graft train` does not begin. warning: look at it."""
 
 
 @dataclass(frozen=True, slots=True)

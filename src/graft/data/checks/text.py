@@ -11,6 +11,7 @@ REPLACEMENT = "\ufffd"
 _MOJIBAKE = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ\u009d˜“”¢¦]|(?:[äåæçèé][\u0080-\u00bf]{2}){2}")
 """UTF-8 that was read as Latin-1 or Windows-1252: an accent, a quote or dash, two Chinese characters."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffe\uffff]")
+_LONGEST_WORD = 40  # characters; in what is longer there are two, or no words
 _WORD = re.compile(r"[^\W_]+")
 _WIDE = "[\u2e80-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
 _WIDE_CHARACTER = re.compile(_WIDE)
@@ -26,6 +27,24 @@ SECRETS: dict[str, re.Pattern[str]] = {
     "a web token": re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
     "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]{1,64}:[^\s/:@]{3,64}@\w"),
 }
+_HINTS = (
+    "PRIVATE KEY",
+    "AKIA",
+    "ASIA",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "hf_",
+    "sk-",
+    "AIza",
+    "xox",
+    "eyJ",
+    "://",
+)
+"""A text without any of these holds none of them, and is soon done with."""
 EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b", re.ASCII)
 _NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|test|invalid|localhost|email\.com|domain\.com)$")
 
@@ -52,7 +71,7 @@ def short_answers(subject: Subject) -> Found | None:
 
 @check("secrets", "warning")
 def secrets(subject: Subject) -> Found | None:
-    rows = _in_texts(subject, lambda text: (name for name, pattern in SECRETS.items() if pattern.search(text)))
+    rows = _in_texts(subject, _keys)
     what = f"{counted(len(rows))} with what looks like a key or password, which a model can learn by heart"
     fix = "take it out and renew it; --fix with --drop secrets leaves these rows out"
     return Found(what, fix, rows) if rows else None
@@ -87,6 +106,11 @@ def _broken(text: str) -> Iterator[str]:
         yield f"{match[0]!r}, UTF-8 read as something else"
 
 
+def _keys(text: str) -> Iterator[str]:
+    if any(hint in text for hint in _HINTS):
+        yield from (name for name, pattern in SECRETS.items() if pattern.search(text))
+
+
 def _addresses(text: str) -> Iterator[str]:
     if "@" in text:
         yield from (_masked(match[0]) for match in EMAIL.finditer(text) if not _NOBODY.search(match[0]))
@@ -100,7 +124,9 @@ def _masked(address: str) -> str:
 
 def _is_short(message: Message) -> bool:
     """At most one word; two Chinese or Japanese characters are one. A figure or a formula is no word, and is fine."""
-    text = unicodedata.normalize("NFKC", message.content)
+    text = unicodedata.normalize("NFKC", message.content.strip())
+    if len(text) > _LONGEST_WORD:
+        return False
     if any(character.isdigit() for character in text) or any(unicodedata.category(c) == "Sm" for c in text):
         return False
     wide = len(_WIDE_CHARACTER.findall(text))
