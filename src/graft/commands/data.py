@@ -10,6 +10,7 @@ from graft.config import Config, DataConfig
 from graft.data import Template, load_template, read_rows, split
 from graft.data.chat import ChatTemplate
 from graft.data.checks import CHECKS, Cleaned, Finding, Seen, Subject, clean, examine, find
+from graft.data.corpus import Corpus
 from graft.data.formats import read_each
 from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
@@ -84,7 +85,7 @@ def check(
     else:
         foreign = config.data.model_copy(update={"path": held_out})
         seen += [replace(row, held_out=True, foreign=True) for row in seen_rows(foreign, template, tokenizer, say)]
-    name = _named(config, tokenizer)
+    name = template_name(config, tokenizer)
     say(f"checked with the tokenizer of {config.model.path}, the template {name}, data.cutoff {config.data.cutoff}")
     subject = Subject(
         seen,
@@ -104,15 +105,17 @@ def check(
     return Checked(len(seen), findings, cleaned, str(fix))
 
 
-def seen_rows(settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say) -> list[Seen]:
-    """Every row of the data with what becomes of it."""
+def seen_rows(
+    settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say, keep: Corpus | None = None
+) -> list[Seen]:
+    """Every row of the data with what becomes of it; `keep` takes the samples that are within the cutoff."""
 
     def read() -> Iterator[tuple[Row, Conversation | RowFault]]:
         for path in data_paths(settings):
             yield from read_each(read_rows(path), settings.format, train_on=settings.train_on, say=say)
 
     weight = prompt_weight_of(settings)
-    return list(examine(read(), template, tokenizer, cutoff=settings.cutoff, prompt_weight=weight))
+    return list(examine(read(), template, tokenizer, cutoff=settings.cutoff, prompt_weight=weight, keep=keep))
 
 
 def _split(rows: list[Seen], settings: DataConfig) -> list[Seen]:
@@ -124,7 +127,7 @@ def _split(rows: list[Seen], settings: DataConfig) -> list[Seen]:
     return [replace(row, held_out=number in chosen) for number, row in enumerate(rows)]
 
 
-def _named(config: Config, tokenizer: Tokenizer) -> str:
+def template_name(config: Config, tokenizer: Tokenizer) -> str:
     if config.data.template != "auto":
         return config.data.template
     return "of the model" if tokenizer.chat_template else "alpaca, as the model brings none"

@@ -2,6 +2,7 @@
 
 from graft.data.checks import copies, rows, text, tokens, tools  # they register their checks
 from graft.data.checks.contract import CHECKS, Check, Found, Seen, Severity, Subject, counted
+from graft.data.checks.copies import same
 from graft.data.checks.examine import Finding, check_encoded, examine, find, told
 from graft.data.checks.mend import Cleaned, clean
 
@@ -21,5 +22,6 @@ __all__ = [
     "counted",
     "examine",
     "find",
+    "same",
     "told",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject
 from graft.data.codec import Codec
+from graft.data.corpus import Corpus
 from graft.data.encode import encode_each
 from graft.data.template import Template
 from graft.errors import DataError, RowFault
@@ -55,8 +56,13 @@ def examine(
     *,
     cutoff: int,
     prompt_weight: float = 0.0,
+    keep: Corpus | None = None,
 ) -> Iterator[Seen]:
-    """Each row with what it says, what is wrong with it, and the facts of its samples."""
+    """Each row with what it says, what is wrong with it, and the facts of its samples.
+
+    Args:
+        keep: takes the samples that are within the cutoff.
+    """
     waiting = iter(rows)
     stops = template.stops(codec) | {codec.eos_id}
     while batch := list(islice(waiting, _BATCH)):
@@ -70,6 +76,10 @@ def examine(
             if isinstance(samples, RowFault):
                 yield Seen(row.source, row.fields, conversation, samples)
             else:
+                if keep is not None:
+                    for sample in samples:
+                        if len(sample) <= cutoff:
+                            keep.append(sample)
                 yield Seen(row.source, row.fields, conversation, samples=facts_of(samples, stops, cutoff))
 
 
