@@ -1,6 +1,6 @@
 """`graft data convert` and `graft data split`: rows to rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from graft.data.formats.writers import WRITERS, write_fields
 from graft.data.parts import split_rows
 from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
-from graft.records import Source
+from graft.records import Conversation
 from graft.runtime import say_on_stderr
 
 Say = Callable[[str], None]
@@ -60,24 +60,42 @@ def convert(settings: DataConfig, to: str, out: Path, *, join: bool = False, say
         raise ConfigError(f"--to {to}: no format is called so", fix=f"{hint}There are {', '.join(WRITERS)}")
     check_writable(out)
     written: list[dict[str, Any]] = []
-    faults: list[tuple[Source, str]] = []
+    faults: list[str] = []
+    refused: list[Conversation] = []
     for path in data_paths(settings):
         for row, conversation in read_each(read_rows(path), settings.format, say=say):
             if isinstance(conversation, RowFault):
-                faults.append((row.source, str(conversation)))
+                faults.append(f"{row.source}: {conversation}")
                 continue
             try:
                 written.append(write_fields(conversation, to, join=join))
             except RowFault as fault:
-                faults.append((row.source, str(fault)))
+                faults.append(f"{row.source}: {fault}")
+                refused.append(conversation)
     if faults:
-        named = "; ".join(f"{source}: {fault}" for source, fault in faults[:_SHOWN])
         more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        joined = "; --join writes an input below its instruction" if any("input" in why for _, why in faults) else ""
-        what = f"{len(faults)} of {len(faults) + len(written)} rows cannot be written as {to}: {named}{more}"
-        raise DataError(what, fix=f"choose a format that has room for them, such as messages{joined}")
+        what = f"{len(faults)} of {len(faults) + len(written)} rows cannot be written as {to}: "
+        raise DataError(f"{what}{'; '.join(faults[:_SHOWN])}{more}", fix=_way_out(refused, to))
     write_rows(out, written)
     return Converted(str(out), len(written), to)
+
+
+def _way_out(refused: Sequence[Conversation], to: str) -> str:
+    """How rows that `to` has no place for can be written."""
+    if not refused:
+        return "mend these rows; `graft data check --fix` leaves them out"
+    ways = [f"--to {name} has room for all of them" for name in WRITERS if all(_fits(row, name) for row in refused)]
+    if all(_fits(row, to, join=True) for row in refused):
+        ways.insert(0, "--join writes an input below its instruction")
+    return "; ".join(ways[:_SHOWN]) or "leave these rows out: no one format has room for all of them"
+
+
+def _fits(conversation: Conversation, name: str, *, join: bool = False) -> bool:
+    try:
+        write_fields(conversation, name, join=join)
+    except RowFault:
+        return False
+    return True
 
 
 def part(settings: DataConfig, out: Path, *, held_out: float, seed: int, by: str = "") -> Parted:

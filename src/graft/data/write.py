@@ -26,7 +26,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as `path` ends: JSONL, a JSON list, or CSV.
 
     Raises:
-        DataError: it ends otherwise, or is there already.
+        DataError: it ends otherwise, is there already, or a row holds what cannot be written.
     """
     check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         os.link(name, path)  # unlike a rename it fails where a file appeared meanwhile
     except FileExistsError:
         check_writable(path)
+    except (TypeError, ValueError) as error:  # a date from a table, or half a surrogate pair
+        what = f"{path}: a row holds what cannot be written as JSON in UTF-8: {error}"
+        raise DataError(what, fix="`graft data check` names such rows; --fix leaves them out") from None
     finally:
         os.unlink(name)
 
@@ -56,7 +59,7 @@ def _json(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
 def _csv(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
     listed = list(rows)
     columns = dict.fromkeys(key for row in listed for key in row)
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a lone carriage return is lost
     writer.writerow(columns)
     writer.writerows(_cells(row, list(columns)) for row in listed)
 

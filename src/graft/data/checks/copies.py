@@ -13,7 +13,7 @@ from graft.records import Message
 @check("duplicates", "warning", dropped=True)
 def duplicates(subject: Subject) -> Found | None:
     rows = {n: f"as {subject.rows[first].source}" for n, first in same(subject).items()}
-    what = f"{counted(len(rows))} to train on that say exactly what an earlier one says"
+    what = f"{counted(len(rows))} to train on with exactly the text of an earlier one"
     return Found(what, "--fix keeps the first of each; to take rows more often, use data.mix", rows) if rows else None
 
 
@@ -25,7 +25,7 @@ def near_duplicates(subject: Subject) -> Found | None:
         for number, partner in subject.near.items()
         if number not in exact and not subject.rows[number].held_out and not subject.rows[partner].held_out
     }
-    what = f"{counted(len(rows))} to train on that share {NEAR:.0%} or more of their text with an earlier one"
+    what = f"{counted(len(rows))} to train on with {NEAR:.0%} or more of the text in common with an earlier one"
     return Found(what, "--fix with --drop near-duplicates keeps the first of each", rows) if rows else None
 
 
@@ -46,7 +46,7 @@ def leaks(subject: Subject) -> Found | None:
             found |= {n: f"as {rows[held].source}, which is held out" for n in group if not rows[n].held_out}
     if not found:
         return None
-    what = f"{counted(len(found))} to train on that ask or say what a held-out row does"
+    what = f"{counted(len(found))} to train on with the question or the text of a held-out row"
     own = "" if any(row.foreign for row in rows) else "; `graft data split` keeps equal rows together"
     return Found(what, f"--fix leaves them out of training{own}", dict(sorted(found.items())))
 

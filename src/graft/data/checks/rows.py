@@ -11,27 +11,27 @@ MEND = "mend these rows, or leave them out with --fix"
 
 @check("unreadable", "refused")
 def unreadable(subject: Subject) -> Found | None:
-    return _faults(subject, "layout", "cannot be read")
+    return _faults(subject, "layout", "that cannot be read")
 
 
 @check("roles", "refused")
 def roles(subject: Subject) -> Found | None:
-    return _faults(subject, "roles", "have messages out of order, two system messages among them")
+    return _faults(subject, "roles", "with messages out of order, or two system messages")
 
 
 @check("empty", "refused")
 def empty(subject: Subject) -> Found | None:
-    return _faults(subject, "empty", "have nothing where words are due")
+    return _faults(subject, "empty", "with nothing where words are due")
 
 
 @check("calls", "refused")
 def calls(subject: Subject) -> Found | None:
-    return _faults(subject, "calls", "have a tool call that is no JSON, or not a call")
+    return _faults(subject, "calls", "with a tool call that is no JSON, or no call")
 
 
 @check("characters", "refused")
 def characters(subject: Subject) -> Found | None:
-    return _faults(subject, "encoding", "hold characters that no tokenizer can read")
+    return _faults(subject, "encoding", "with characters that no tokenizer can read")
 
 
 @check("turns", "warning")
@@ -46,7 +46,7 @@ def turns(subject: Subject) -> Found | None:
 
 def _faults(subject: Subject, kind: FaultKind, what: str) -> Found | None:
     rows = {number: str(row.fault) for number, row in enumerate(subject.rows) if row.fault and row.fault.kind == kind}
-    return Found(f"{counted(len(rows))} that {what}", MEND, rows) if rows else None
+    return Found(f"{counted(len(rows))} {what}", MEND, rows) if rows else None
 
 
 def _odd_turns(messages: tuple[Message, ...]) -> str:

@@ -13,7 +13,7 @@ _MOJIBAKE = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ\u009d˜�
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffe\uffff]")
 _LONGEST_WORD = 40  # characters; in what is longer there are two, or no words
 _WORD = re.compile(r"[^\W_]+")
-_WIDE = "[\u2e80-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
+_WIDE = "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
 _WIDE_CHARACTER = re.compile(_WIDE)
 
 SECRETS: dict[str, re.Pattern[str]] = {

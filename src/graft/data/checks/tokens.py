@@ -95,6 +95,6 @@ def templated(subject: Subject) -> Found | None:
             rows[number] = f"holds {' '.join(map(repr, spelt))}"
     if not rows:
         return None
-    what = f"{counted(len(rows))} that spell special tokens or a template's own words, which are plain text there"
+    what = f"{counted(len(rows))} with special tokens or a template's own words spelt out, which are plain text there"
     fix = "take the template out of the data: it is written around the words, and would stand twice"
     return Found(what, fix, rows)

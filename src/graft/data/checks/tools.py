@@ -16,7 +16,7 @@ def unknown_calls(subject: Subject) -> Found | None:
     rows = {n: ", ".join(names) for n, row in enumerate(subject.rows) if (names := list(_unlisted(row)))}
     if not rows:
         return None
-    return Found(f"{counted(len(rows))} that call a function which is not in their `tools`", MEND, rows)
+    return Found(f"{counted(len(rows))} with a call of a function that is not in `tools`", MEND, rows)
 
 
 def _unlisted(row: Seen) -> Iterator[str]:
