@@ -16,7 +16,7 @@ FORM = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% en
 
 
 def conversation(line: int, *messages: Message, calls: bool = False) -> Conversation:
-    return Conversation(messages, Source("rows.jsonl", line), ({"name": "f"},) if calls else ())
+    return Conversation(messages, Source("rows.jsonl", line), ({"name": "look_it_up"},) if calls else ())
 
 
 def test_findings_that_refuse_come_first_and_name_places_for_machines() -> None:
