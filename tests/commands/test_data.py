@@ -113,6 +113,25 @@ def test_prompts_that_are_learned_count_as_trained(graft: Graft, folder: Path) -
     assert trained("--set", "data.train_on=user,assistant") == everything
 
 
+def test_a_book_is_learned_whole_and_asks_for_no_answer(graft: Graft, folder: Path) -> None:
+    book, out = folder / "book.txt", folder / "run"
+    book.write_text("".join(f"Anna saw {n} fish.\n" for n in range(200)))
+    settings = ("--set", "data.cutoff=64", "--set", "data.held_out=0")
+    planned = graft("train", "--data", book, *settings, "--dry-run", "--json")
+    assert planned.json["rows"] > 10
+    assert planned.json["tokens_trained"] == planned.json["tokens_logical"] - planned.json["rows"], "all but BOS"
+    assert graft("train", "--data", book, "--out", out, *settings, *QUICK).code == 0
+    asked = graft("eval", "--adapter", out, "--data", book, "--out", folder / "report.html")
+    assert asked.code == 2
+    assert "book.txt" in asked.err
+
+
+def test_shares_go_with_the_virtual_tokens_of_prompt_tuning(graft: Graft, folder: Path) -> None:
+    arguments = ("--method", "prompt", "--set", "data.prompt_loss_weight=0.1")
+    ran = graft("train", "--data", folder / "talk.jsonl", "--out", folder / "run", *arguments, *QUICK)
+    assert ran.code == 0, ran.err
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 @pytest.mark.parametrize(
     ("name", "layout"),

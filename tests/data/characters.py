@@ -28,6 +28,7 @@ class Characters:
     bos_id: int | None = BOS
     eos_id: int = EOS
     special_tokens: Mapping[str, int] = field(default_factory=lambda: {text: i for i, text in enumerate(SPECIAL, 1)})
+    greedy_tokens: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     token_names: Mapping[str, str] = field(default_factory=lambda: {"bos_token": "<s>", "eos_token": "</s>"})
 
     def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:

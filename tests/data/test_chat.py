@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from graft.data import encode_all, encode_conversation, encode_prompt, load_template
 from graft.data.chat import ChatTemplate
 from graft.errors import DataError
+from graft.model import Tokenizer, load_tokenizer
 from graft.records import Conversation, Message, Source, ToolCall
 from tests.data.characters import Characters
 
@@ -140,6 +143,51 @@ def test_a_thought_is_learned_with_its_answer_and_forgotten_afterwards() -> None
     ]
     assert "hm" not in "".join(text for text, _ in shown(thinking, REASONING))
     assert learned(conversation("a", "<think>hm</think>b"), CHATML) == [["<think>hm</think>b<|im_end|>"]]
+
+
+@pytest.fixture(scope="module")
+def phi(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A byte-level tokenizer whose role tokens take the spaces behind them, as Phi 3's do."""
+    folder = tmp_path_factory.mktemp("phi")
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        ["What a fish! A fish, what?"],
+        trainers.BpeTrainer(vocab_size=290, initial_alphabet=alphabet, show_progress=False),
+    )
+    backend.add_special_tokens(["</s>", *(AddedToken(f"<|{name}|>", rstrip=True) for name in ROLES)])
+    backend.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    return load_tokenizer(str(folder))
+
+
+ROLES = ("system", "user", "assistant", "end")
+
+
+@pytest.mark.parametrize("template", [CLOSED, CLOSED.replace("}}<|end|>", "}}\n <|end|>")])
+def test_the_ids_are_those_of_transformers(phi: Tokenizer, template: str) -> None:
+    """Where no merge spans the border of an answer, as here: special tokens stand there."""
+    said = [
+        ("system", "Be brief."),
+        ("user", "What a fish?"),
+        ("assistant", "A fish."),
+        ("user", "鱼"),
+        ("assistant", "Ω"),
+    ]
+    messages = [Message(role, text, True if role == "assistant" else None) for role, text in said]  # type: ignore[arg-type]
+    expected = phi.hf.apply_chat_template(
+        [{"role": role, "content": text} for role, text in said], chat_template=template, return_dict=False
+    )
+    found = encode_conversation(Conversation(tuple(messages), Source("x", 1)), ChatTemplate(template), phi)
+    assert list(found.ids) == expected[: len(found.ids)]
+    assert phi.hf.decode(expected[len(found.ids) :]).strip() in ("", "</s>")
+    prompt = phi.hf.apply_chat_template(
+        [{"role": role, "content": text} for role, text in said[:2]],
+        chat_template=template, add_generation_prompt=True, return_dict=False,
+    )  # fmt: skip
+    assert encode_prompt(messages[:2], ChatTemplate(template), phi) == prompt
 
 
 TRL = importlib.util.find_spec("trl")

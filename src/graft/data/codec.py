@@ -19,6 +19,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def greedy_tokens(self) -> Mapping[str, tuple[bool, bool]]:
+        """Special tokens that take the spaces on their left, or on their right, with them."""
+        ...
+
+    @property
     def token_names(self) -> Mapping[str, str]:
         """What templates call special tokens, such as `eos_token`, and their spellings."""
         ...

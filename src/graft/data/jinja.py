@@ -65,6 +65,7 @@ class Jinja:
         self._reasons = "</think>" in source
         self.eos = next(text for text, id in codec.special_tokens.items() if id == codec.eos_id)
         bos = next((text for text, id in codec.special_tokens.items() if id == codec.bos_id), "")
+        self._tools: tuple[object, list[dict[str, Any]]] = None, []
         self._names = {**codec.token_names, "opening": bos, "date_string": "26 Jul 2024"}
 
     def render(
@@ -77,10 +78,11 @@ class Jinja:
             marked: with marks in the place of words.
         """
         try:
-            described = [{"type": "function", "function": self._guarded(tool)} for tool in tools]
+            if tools is not self._tools[0]:  # the same tools are rendered several times over
+                self._tools = tools, [{"type": "function", "function": self._guarded(tool)} for tool in tools]
             rendered, _ = _render(
                 [self._described(messages, marked)],
-                tools=described or None,
+                tools=self._tools[1] or None,
                 chat_template=self._source,
                 add_generation_prompt=asked,
                 **self._names,

@@ -132,7 +132,21 @@ class Layouts:
                 parts.append(Part(span.end, span.number, special=True))
         if asked or messages[-1].role != "assistant":  # what stands behind the last answer nobody reads
             cut(done, len(rendering), None)
-        return parts
+        return self._without_taken_spaces(parts)
+
+    def _without_taken_spaces(self, parts: list[Part]) -> list[Part]:
+        """Leave out the template's own spaces that special tokens take with them, as Phi 3's do."""
+        greedy = self.jinja.codec.greedy_tokens
+        kept = []
+        for before, part, after in zip([None, *parts], parts, [*parts[1:], None], strict=False):
+            text = part.text
+            if not part.special and before and before.special and greedy.get(before.text, (False, False))[1]:
+                text = text.lstrip()
+            if not part.special and after and after.special and greedy.get(after.text, (False, False))[0]:
+                text = text.rstrip()
+            if text or part.said:
+                kept.append(replace(part, text=text))
+        return kept
 
     def _spans(self, rendering: str, messages: Sequence[Message], tools: Tools) -> list[Span]:
         """Where the model speaks: from the end of its prompt to the special token that ends its turn."""

@@ -47,6 +47,11 @@ class Tokenizer:
         added = self._opening.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special) | set(hf.all_special_ids)
         self.special_tokens: dict[str, int] = {self._opening.id_to_token(id) or "": id for id in self.special_ids}
+        self.greedy_tokens: dict[str, tuple[bool, bool]] = {
+            token.content: (token.lstrip, token.rstrip)
+            for id, token in added.items()
+            if id in self.special_ids and (token.lstrip or token.rstrip)
+        }
         self.token_names: dict[str, str] = {name: str(token) for name, token in hf.special_tokens_map.items()}
         self.vocab_size: int = max(self._opening.get_vocab(with_added_tokens=True).values()) + 1
         self._refuse_spelt_specials()
