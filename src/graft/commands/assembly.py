@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +170,8 @@ def encode_samples(
         for part, conversations in (("training", parts.train), ("held-out", parts.held_out))
         if conversations
     }
-    sequences = chain.from_iterable(part.sequences for part in encoded.values())
-    check_encoded([*parts.train, *parts.held_out], sequences, template, tokenizer, cutoff=settings.cutoff)
+    corpora = [part.sequences for part in encoded.values()]
+    check_encoded([*parts.train, *parts.held_out], corpora, template, tokenizer, cutoff=settings.cutoff)
     return Samples(
         train=encoded["training"].sequences,
         held_out=encoded["held-out"].sequences if parts.held_out else [],

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from graft.data.statistics import Statistics
 from graft.data.view import Cell
@@ -114,9 +115,11 @@ def _lengths(axes: Axes, statistics: Statistics) -> None:
 
 
 def _bars(axes: Axes, title: str, counts: Mapping[str, int]) -> None:
-    bars = axes.barh(list(counts), list(counts.values()), color=_OURS)
+    bars = axes.barh(list(counts), list(counts.values()), height=0.6, color=_OURS)
     axes.bar_label(bars, [f"{count:,}" for count in counts.values()], padding=2)
     axes.margins(x=0.25)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.set_ylim(-0.6, max(len(counts), 3) - 0.4)
     axes.invert_yaxis()
     axes.set_title(title, fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)

@@ -63,7 +63,7 @@ def test_encoded_rows_are_held_against_what_refuses() -> None:
 
     def run(*conversations: Conversation, cutoff: int = 1024) -> None:
         encoded = encode_all(conversations, ALPACA, tokenizer(), cutoff=cutoff, too_long="cut")
-        check_encoded(conversations, encoded.sequences, ALPACA, tokenizer(), cutoff=cutoff)
+        check_encoded(conversations, [encoded.sequences], ALPACA, tokenizer(), cutoff=cutoff)
 
     run(good)
     with pytest.raises(DataError) as caught:

@@ -63,3 +63,27 @@ def test_a_crowd_of_like_texts_takes_time_by_number_not_by_pairs() -> None:
     partners = alike(texts)
     assert len(partners) > 2900
     assert time.perf_counter() - began < 20
+
+
+@pytest.mark.slow
+def test_52_000_rows_in_two_scripts_take_less_than_a_minute() -> None:
+    draw = random.Random(1)
+    words = ["".join(draw.choices(ALPHABETS["latin"][:26], k=draw.randint(2, 9))) for _ in range(4000)]
+    texts: list[str] = []
+    copies: dict[int, int] = {}
+    for number in range(52_000):
+        if number % 8 == 7:
+            copies[number] = draw.randrange(number)
+            text = texts[copies[number]]
+            place = draw.randrange(len(text))
+            texts.append(f"{text[:place]}#{text[place + 1 :]}")
+        elif number % 2:
+            texts.append(" ".join(draw.choices(words, k=draw.randint(20, 200))))
+        else:
+            texts.append("".join(draw.choices(ALPHABETS["chinese"], k=draw.randint(60, 500))))
+    began = time.perf_counter()
+    partners = alike(texts)
+    seconds = time.perf_counter() - began
+    assert len(partners.keys() & copies.keys()) > 0.999 * len(copies)
+    assert partners.keys() <= copies.keys()
+    assert seconds < 60, seconds

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject
@@ -11,7 +11,7 @@ from graft.data.corpus import Corpus
 from graft.data.encode import encode_each
 from graft.data.template import Template
 from graft.errors import DataError, RowFault
-from graft.records import Conversation, Row, TokenSequence
+from graft.records import Conversation, Row, Source, TokenSequence
 
 _BATCH = 256
 
@@ -80,12 +80,13 @@ def examine(
                     for sample in samples:
                         if len(sample) <= cutoff:
                             keep.append(sample)
-                yield Seen(row.source, row.fields, conversation, samples=facts_of(samples, stops, cutoff))
+                facts = tuple(_facts(sample, stops, cutoff) for sample in samples)
+                yield Seen(row.source, row.fields, conversation, samples=facts)
 
 
 def check_encoded(
     conversations: Sequence[Conversation],
-    sequences: Iterable[TokenSequence],
+    corpora: Iterable[Corpus],
     template: Template,
     codec: Codec,
     *,
@@ -94,19 +95,17 @@ def check_encoded(
     """What of the checks refuses rows that are read and encoded already, before a run begins.
 
     Args:
-        sequences: the samples of these conversations that are within the cutoff.
+        corpora: hold the samples of these conversations that are within the cutoff.
 
     Raises:
         DataError: a check refuses them; all its rows are counted and the first ones are named.
     """
     stops = template.stops(codec) | {codec.eos_id}
-    samples: dict[object, list[TokenSequence]] = {}
-    for sequence in sequences:
-        samples.setdefault(sequence.source, []).append(sequence)
-    rows = [
-        Seen(c.source, {}, c, samples=facts_of(samples.get(c.source, ()), stops, cutoff, whole=False))
-        for c in conversations
-    ]
+    facts: dict[Source | None, list[Facts]] = {}
+    for source, tokens, trained, last in chain.from_iterable(corpus.endings() for corpus in corpora):
+        ended = last in stops or tokens >= cutoff  # one that long may be cut, as was asked for
+        facts.setdefault(source, []).append(Facts(tokens, trained, trained, ended))
+    rows = [Seen(c.source, {}, c, samples=tuple(facts.get(c.source, ()))) for c in conversations]
     for finding in find(Subject(rows, cutoff), severity="refused"):
         raise DataError(told(finding), fix=finding.found.fix)
 
@@ -121,27 +120,14 @@ def told(finding: Finding, shown: int = 5) -> str:
     )
 
 
-def facts_of(
-    samples: Sequence[TokenSequence], stops: frozenset[int], cutoff: int, *, whole: bool = True
-) -> tuple[Facts, ...]:
-    """What checks ask of samples.
-
-    Args:
-        stops: tokens that end a turn.
-        whole: the samples are as long as their rows are; else one as long as `cutoff` may be cut, and is not asked
-            whether it ends.
-    """
-    return tuple(_facts(sample, stops, cutoff, whole) for sample in samples)
-
-
-def _facts(sample: TokenSequence, stops: frozenset[int], cutoff: int, whole: bool) -> Facts:
+def _facts(sample: TokenSequence, stops: frozenset[int], cutoff: int) -> Facts:
+    """What checks ask of a sample that is as long as its row; `stops` are the tokens that end a turn."""
     trained = sample.trained_tokens
     kept = sum(sample.trained[:cutoff]) if len(sample) > cutoff else trained
     last = len(sample) - 1
     while last and not sample.trained[last]:
         last -= 1
-    cut = not whole and len(sample) >= cutoff
-    return Facts(len(sample), trained, kept, cut or sample.ids[last] in stops)
+    return Facts(len(sample), trained, kept, sample.ids[last] in stops)
 
 
 def _encoded(
