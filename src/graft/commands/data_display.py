@@ -83,7 +83,7 @@ def printable(text: str) -> str:
 
 def results() -> Console:
     """Standard output. Off a terminal nothing is wrapped, so that every line can be searched for."""
-    return Console(highlight=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
+    return Console(highlight=False, markup=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
 
 
 def _lines(finding: Finding) -> list[Text]:
