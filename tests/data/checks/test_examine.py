@@ -1,13 +1,15 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from graft.data import encode_all, load_template
-from graft.data.checks import CHECKS, Seen, check_encoded, counted, examine, find, told
+from graft.data import encode_all, load_template, template_of
+from graft.data.checks import CHECKS, Seen, Subject, check_encoded, clean, counted, examine, find, told
 from graft.data.corpus import Corpus
 from graft.errors import DataError
 from graft.records import Conversation, Message, Row, Source
-from tests.data.checks.subjects import alpaca, subject, talk, tokenizer
+from tests.data.checks.subjects import Fields, alpaca, subject, talk, tokenizer
 
 ALPACA = load_template("alpaca")
 FORM = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}" + (
@@ -42,8 +44,6 @@ def test_good_rows_have_no_finding() -> None:
 
 
 def test_what_no_template_can_write_is_a_fault_of_its_row_alone() -> None:
-    from graft.data import template_of
-
     def read() -> Iterator[tuple[Row, Conversation]]:
         for line in range(1, 4):
             said = [Message("user", "a b"), Message("assistant", "c d", trained=True)]
@@ -85,6 +85,24 @@ def test_every_check_takes_rows_of_which_nothing_is_known(name: str) -> None:
     source = Source("rows.jsonl", 1)
     unread = subject(alpaca("Ask.", "Fine, thank you."))
     rows = [Seen(source, {}), *unread.rows, Seen(source, {})]
-    from graft.data.checks import Subject
-
     assert CHECKS[name].find(Subject(rows, 1024)) is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["role", "content", "loss", "tool_calls", "tool_call_id", "name", "arguments"])
+ENTRY = st.dictionaries(KEYS, JSON | st.sampled_from(["user", "assistant", "tool", "system", "Say it."]), max_size=5)
+
+
+@given(st.lists(st.fixed_dictionaries({"messages": st.lists(ENTRY | JSON, max_size=4) | JSON, "tools": JSON})))
+def test_whatever_the_rows_hold_each_is_good_or_has_a_fault_and_a_copy_can_be_made(rows: list[Fields]) -> None:
+    whole = subject(talk(("user", "Where is Ann?"), ("assistant", "In Elm.")), *rows)
+    assert all(row.fault or row.samples for row in whole.rows)
+    findings = find(whole)
+    refused = {number for finding in findings if finding.severity == "refused" for number in finding.found.rows}
+    assert {number for number, row in enumerate(whole.rows) if row.fault} <= refused
+    cleaned = clean(whole.rows, findings)
+    assert not find(subject(*map(dict, cleaned.rows)), severity="refused")
