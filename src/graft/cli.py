@@ -7,20 +7,13 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from graft.config import (
-    BENCH_ROUNDS,
-    BENCH_ROWS,
-    MAX_NEW_TOKENS,
-    build_config,
-    flatten_settings,
-    parse_settings,
-    read_config,
-    setting_names,
-)
+from graft.cli_data import data_app
+from graft.cli_options import ConfigFile, Data, Format, Json, Model, Settings, given_settings
+from graft.config import BENCH_ROUNDS, BENCH_ROWS, MAX_NEW_TOKENS, build_config, setting_names
 from graft.errors import ConfigError, GraftError
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
@@ -33,13 +26,8 @@ app = typer.Typer(
     help="Fine-tune LLaMA-class models with adapters, with proof.",
     epilog="Exit codes: 0 done; 2 bad input or settings; 3 a proof failed; 130 interrupted.",
 )
+app.add_typer(data_app)
 
-Model = Annotated[str | None, typer.Option("--model", help="Hugging Face folder, hub id, or seedling.")]
-Data = Annotated[str | None, typer.Option("--data", help="File, folder or glob of rows, or hub id.")]
-Format = Annotated[str | None, typer.Option("--format", help="How rows are read; recognised unless given.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of settings.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="End with one JSON object on standard output.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; a free one under runs/ unless given.")]
 AdapterPath = Annotated[str | None, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")]
 Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
@@ -77,7 +65,9 @@ def train(
     json: Json = False,
 ) -> None:
     """Train an adapter on rows of data."""
-    given = _given({"model.path": model, "data.path": data, "data.format": format, "method": method}, config, settings)
+    given = given_settings(
+        {"model.path": model, "data.path": data, "data.format": format, "method": method}, config, settings
+    )
     resolved = build_config(given)
     if resume and out is None:
         raise ConfigError("--resume needs the run to go on with", fix="name its folder with --out")
@@ -119,7 +109,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score base, adapter and merged model on held-out rows: those of the adapter's run, or all of --data."""
-    given = _given({"model.path": model, "data.path": data, "data.format": format}, config, settings)
+    given = given_settings({"model.path": model, "data.path": data, "data.format": format}, config, settings)
     from graft.commands import console
     from graft.commands.eval import evaluate as run
 
@@ -155,7 +145,7 @@ def merge(
     json: Json = False,
 ) -> None:
     """Merge adapters into their base; handed over only if it answers as base and adapters did."""
-    given = _given({"model.path": model}, config, settings)
+    given = given_settings({"model.path": model}, config, settings)
     from graft.commands import console
     from graft.commands.merge import merge as run
 
@@ -182,7 +172,7 @@ def chat(
     json: Json = False,
 ) -> None:
     """Talk to a model in the terminal. `stop` leaves, `clear` wipes the screen."""
-    given = _given({"model.path": model}, config, settings)
+    given = given_settings({"model.path": model}, config, settings)
     from graft.commands import console
     from graft.commands.chat import converse, load
     from graft.infer import Sampling
@@ -218,7 +208,7 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure speed and memory against peft with transformers and TRL: same rows, model and LoRA, in turns."""
-    given = _given({"model.path": model, "data.path": data}, config, settings)
+    given = given_settings({"model.path": model, "data.path": data}, config, settings)
     from graft.bench import BY_DEFAULT
     from graft.commands import console
     from graft.commands.bench import bench as run
@@ -253,15 +243,6 @@ def _fail(message: str, code: int) -> None:
 
         print_json({"error": message, "exit_code": code})
     sys.exit(code)
-
-
-def _given(flags: dict[str, Any], config: Path | None, settings: list[str] | None) -> dict[str, Any]:
-    """Settings that the user gave: a file's, then flags over them, then `--set` over all."""
-    given = flatten_settings(read_config(config)) if config else {}
-    given.update({name: value for name, value in flags.items() if value is not None})
-    given.update(parse_settings(settings or []))
-    build_config(given)  # an unknown or unfit setting is said before anything is loaded
-    return given
 
 
 def _free(name: str, suffix: str = "") -> Path:

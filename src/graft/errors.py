@@ -6,6 +6,7 @@ its `exit_code`. Anything else that escapes is a defect of ours and keeps its tr
 
 import difflib
 from collections.abc import Iterable
+from typing import Literal
 
 
 class GraftError(Exception):
@@ -52,6 +53,22 @@ class ProofError(GraftError):
     """A result does not answer as the model that it was made from; it is not handed over."""
 
     exit_code = 3
+
+
+FaultKind = Literal["layout", "roles", "empty", "calls", "encoding"]
+"""What is wrong with a row: its keys and types; who speaks when; nobody speaks; a tool call; its characters."""
+
+
+class RowFault(ValueError):
+    """A row cannot be used as it is. Whoever reads many rows collects these and raises a `DataError` that names them.
+
+    Args:
+        what: what is wrong, with the key or the message at fault.
+    """
+
+    def __init__(self, what: str, kind: FaultKind = "layout") -> None:
+        super().__init__(what)
+        self.kind: FaultKind = kind
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

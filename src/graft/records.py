@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from graft.errors import RowFault
+
 Role = Literal["system", "user", "assistant", "tool", "text"]
 """Whose words a message has. tool: what a tool answered (an observation); text: nobody's, a document to learn from."""
 
@@ -77,7 +79,7 @@ class Conversation:
         weight: share of each of its trained tokens in the loss.
 
     Raises:
-        ValueError: no model could be asked so; says which message is at fault.
+        RowFault: no model could be asked so; says which message is at fault.
     """
 
     messages: tuple[Message, ...]
@@ -87,22 +89,24 @@ class Conversation:
 
     def __post_init__(self) -> None:
         if not self.messages:
-            raise ValueError("there is no message")
+            raise RowFault("there is no message", "empty")
         if not (0 < self.weight < math.inf):
-            raise ValueError(f"the weight {self.weight:g} is not above 0")
+            raise RowFault(f"the weight {self.weight:g} is not above 0")
         before: Message | None = None
         for number, message in enumerate(self.messages, start=1):
             named = f"message {number} ({message.role})"
             if not message.content.strip() and not message.tool_calls and message.role != "tool":
-                raise ValueError(f"{named} is empty")
+                raise RowFault(f"{named} is empty", "empty")
             if message.role == "system" and before:
-                raise ValueError(f"{named} comes late: a system message is the first, and there is one at most")
+                what = f"{named} comes late: a system message is the first, and there is one at most"
+                raise RowFault(what, "roles")
             if message.role == "text" and len(self.messages) > 1:
-                raise ValueError(f"{named} is no part of a conversation")
+                raise RowFault(f"{named} is no part of a conversation", "roles")
             if message.role == "tool" and not (before and (before.tool_calls or before.role == "tool")):
-                raise ValueError(f"{named} answers no call: it must follow an assistant message that calls a tool")
+                what = f"{named} answers no call: it must follow an assistant message that calls a tool"
+                raise RowFault(what, "roles")
             if message.tool_calls and message.role != "assistant":
-                raise ValueError(f"{named} calls a tool, which only the assistant does")
+                raise RowFault(f"{named} calls a tool, which only the assistant does", "calls")
             before = message
 
 

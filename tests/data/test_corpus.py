@@ -33,6 +33,15 @@ def test_what_comes_out_is_what_went_in(samples: list[TokenSequence]) -> None:
     assert not samples or corpus[-1] == samples[-1]
 
 
+@given(st.lists(SAMPLES | SHARED, max_size=8))
+def test_endings_are_those_of_the_samples(samples: list[TokenSequence]) -> None:
+    expected = []
+    for sample in samples:
+        learned = [id for id, trained in zip(sample.ids, sample.trained, strict=True) if trained]
+        expected.append((sample.source, len(sample), len(learned), learned[-1] if learned else None))
+    assert list(Corpus(samples).endings()) == expected
+
+
 def test_a_token_takes_few_bytes() -> None:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]

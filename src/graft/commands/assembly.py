@@ -22,6 +22,7 @@ from graft.data import (
     split,
     template_of,
 )
+from graft.data.checks import check_encoded
 from graft.errors import AdapterError, ConfigError, DataError
 from graft.evaluation import Question
 from graft.forest import attach
@@ -145,10 +146,19 @@ def split_conversations(settings: DataConfig, say: Callable[[str], None] = lambd
     return Split(train, [conversation for conversation, _ in parts.held_out])
 
 
+def prompt_weight_of(settings: DataConfig) -> float:
+    """Share in the loss of what the model is given."""
+    return 1.0 if settings.train_on_inputs else settings.prompt_loss_weight
+
+
 def encode_samples(
     parts: Split[Conversation], settings: DataConfig, template: Template, tokenizer: Tokenizer
 ) -> Samples:
-    """Both parts as token sequences, with what did not fit said."""
+    """Both parts as token sequences, with what did not fit said.
+
+    Raises:
+        DataError: the checks that refuse data refuse these rows, or nothing fits.
+    """
     encoded = {
         part: encode_all(
             conversations,
@@ -156,12 +166,14 @@ def encode_samples(
             tokenizer,
             cutoff=settings.cutoff,
             too_long=settings.too_long,
-            prompt_weight=1.0 if settings.train_on_inputs else settings.prompt_loss_weight,
+            prompt_weight=prompt_weight_of(settings),
             part=f"{part} row",
         )
         for part, conversations in (("training", parts.train), ("held-out", parts.held_out))
         if conversations
     }
+    corpora = [part.sequences for part in encoded.values()]
+    check_encoded([*parts.train, *parts.held_out], corpora, template, tokenizer, cutoff=settings.cutoff)
     return Samples(
         train=encoded["training"].sequences,
         held_out=encoded["held-out"].sequences if parts.held_out else [],

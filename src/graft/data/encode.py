@@ -102,7 +102,7 @@ def encode_all(
     sequences = Corpus()
     long: list[tuple[Source, int]] = []
     rows = left_out = 0
-    for conversation, samples in _encoded(conversations, template, codec, prompt_weight):
+    for conversation, samples in encode_each(conversations, template, codec, prompt_weight):
         rows += 1
         for sequence in samples:
             if len(sequence) <= cutoff:
@@ -129,9 +129,14 @@ def encode_all(
     return Encoded(sequences, long, rows, left_out, cutoff)
 
 
-def _encoded(
+def encode_each(
     conversations: Iterable[Conversation], template: Template, codec: Codec, prompt_weight: float
 ) -> Iterator[tuple[Conversation, list[TokenSequence]]]:
+    """Each conversation with the samples that it is, however long.
+
+    Raises:
+        DataError: the template has no place for something in one.
+    """
     waiting = iter(conversations)
     while batch := list(islice(waiting, _BATCH)):
         yield from _encode_batch(batch, template, codec, prompt_weight)

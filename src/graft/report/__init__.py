@@ -2,6 +2,7 @@
 
 from graft.report.bench import BENCH_COLUMNS, bench_bars, bench_cells
 from graft.report.card import model_card
+from graft.report.data import ShownRow, figures_of, write_data_report
 from graft.report.html import Example, write_report
 from graft.report.table import COLUMNS, cells
 
@@ -9,9 +10,12 @@ __all__ = [
     "BENCH_COLUMNS",
     "COLUMNS",
     "Example",
+    "ShownRow",
     "bench_bars",
     "bench_cells",
     "cells",
+    "figures_of",
     "model_card",
+    "write_data_report",
     "write_report",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from graft.data.calls import call_of, parse_json, read_calls
 from graft.data.formats.contract import Fields, Format, Learns, Talk, check_json, list_at, text_at
-from graft.errors import DataError
+from graft.errors import DataError, FaultKind, RowFault
 from graft.records import Message, Role, ToolCall
 
 ROLES: dict[str, Role] = {
@@ -65,7 +65,7 @@ def _chatglm(fields: Fields, learns: Learns) -> Talk:
         with _at(number):
             named, own = text_at(entry, "role"), _own(entry)
             if named == "tool":
-                call = call_of({"name": entry.get("name"), "arguments": entry.get("parameters")})
+                call = _call({"name": entry.get("name"), "arguments": entry.get("parameters")})
                 read.append(learns.message("assistant", "", own=own, calls=[call]))
                 read.append(learns.message("tool", text_at(entry, "observation", needed=False), own=False))
             elif _role(named) == "tool":
@@ -83,9 +83,9 @@ def _openai(numbered: tuple[int, Fields], learns: Learns) -> Message:
     number, entry = numbered
     with _at(number):
         role = _role(text_at(entry, "role"))
-        calls = [call_of(call) for call in list_at(entry, "tool_calls")]
+        calls = [_call(call) for call in list_at(entry, "tool_calls")]
         if legacy := entry.get("function_call"):
-            calls.append(call_of(legacy))
+            calls.append(_call(legacy))
         content = entry.get("content")
         if isinstance(content, list):
             content = "".join(_part(part) for part in content)
@@ -97,7 +97,7 @@ def _openai(numbered: tuple[int, Fields], learns: Learns) -> Message:
 def _entries(fields: Fields, key: str) -> Iterator[tuple[int, Fields]]:
     entries = list_at(fields, key)
     if not entries:
-        raise ValueError(f"`{key}` is empty")
+        raise RowFault(f"`{key}` is empty", "empty")
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict):
             raise ValueError(f"message {number} is {type(entry).__name__}, not an object")
@@ -106,7 +106,7 @@ def _entries(fields: Fields, key: str) -> Iterator[tuple[int, Fields]]:
 
 def _role(name: str) -> Role:
     if name not in ROLES:
-        raise ValueError(f"the role `{name}` is none of {', '.join(ROLES)}")
+        raise RowFault(f"the role `{name}` is none of {', '.join(ROLES)}", "roles")
     return ROLES[name]
 
 
@@ -129,8 +129,15 @@ def _calls_in(text: str) -> list[ToolCall]:
     try:
         value = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"the call is not JSON: {error}") from None
-    return [call_of(item) for item in (value if isinstance(value, list) else [value])]
+        raise RowFault(f"the call is not JSON: {error}", "calls") from None
+    return [_call(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def _call(value: Any) -> ToolCall:
+    try:
+        return call_of(value)
+    except ValueError as error:
+        raise RowFault(str(error), "calls") from None
 
 
 class _at:
@@ -144,7 +151,9 @@ class _at:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ValueError | DataError):
             what = error.what if isinstance(error, DataError) else error
-            raise ValueError(f"message {self._number}: {what}") from None
+            of: FaultKind = "calls" if isinstance(error, DataError) else "layout"  # a DataError: a call in a fence
+            found = error.kind if isinstance(error, RowFault) else of
+            raise RowFault(f"message {self._number}: {what}", found) from None
 
 
 def _holds(key: str, *keys: str) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.data.calls import as_json, parse_json
+from graft.errors import RowFault
 from graft.records import Message, Role, ToolCall
 
 Fields = Mapping[str, Any]
@@ -79,14 +80,14 @@ def text_at(fields: Fields, key: str, *, needed: bool = True) -> str:
     if not isinstance(value, str):
         raise ValueError(f"`{key}` is {type(value).__name__}, not a text")
     if needed and not value.strip():
-        raise ValueError(f"`{key}` is empty")
+        raise RowFault(f"`{key}` is empty", "empty")
     return whole(value, key)
 
 
 def whole(text: str, key: str) -> str:
     """`text`, if a tokenizer can read it."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"`{key}` holds half a surrogate pair, which no tokenizer can read")
+        raise RowFault(f"`{key}` holds half a surrogate pair, which no tokenizer can read", "encoding")
     return text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from graft.data.formats.chats import CHATS
 from graft.data.formats.contract import Fields, Format, Learns, Talk
 from graft.data.formats.pairs import PAIRS
-from graft.errors import DataError, nearest
+from graft.errors import DataError, RowFault, nearest
 from graft.records import Conversation, Row
 
 FORMATS: dict[str, Format] = {**PAIRS, **CHATS}
@@ -37,23 +37,42 @@ def read_conversations(
             else than text, or make no conversation. All faulty rows are counted and the first are named with their
             places.
     """
-    learns = Learns(frozenset(train_on))
-    layout: Format | None = None
     faults: list[str] = []
     count = 0
+    for row, read in read_each(rows, format_name, train_on=train_on, say=say):
+        if isinstance(read, Conversation):
+            yield read
+            continue
+        count += 1
+        if count <= _SHOWN:
+            faults.append(f"{row.source}: {read}")
+    if faults:
+        more = f"; and {count - _SHOWN} more rows" if count > _SHOWN else ""
+        raise DataError(
+            f"{'; '.join(faults)}{more}", fix="mend or remove these rows; `graft data check` lists them all"
+        )
+
+
+def read_each(
+    rows: Iterable[Row],
+    format_name: str = "auto",
+    *,
+    train_on: Iterable[str] = ("assistant",),
+    say: Callable[[str], None] = lambda note: None,
+) -> Iterator[tuple[Row, Conversation | RowFault]]:
+    """`read_conversations`, but a row that cannot be used comes with what is wrong with it.
+
+    Raises:
+        DataError: the format is unknown or cannot be told.
+    """
+    learns = Learns(frozenset(train_on))
+    layout: Format | None = None
     for row in rows:
         layout = layout or _choose(row, format_name, say)
         try:
-            conversation = _conversation(row, layout, learns)
+            yield row, _conversation(row, layout, learns)
         except ValueError as error:
-            count += 1
-            if count <= _SHOWN:
-                faults.append(f"{row.source}: {error}")
-        else:
-            yield conversation
-    if faults:
-        more = f"; and {count - _SHOWN} more rows" if count > _SHOWN else ""
-        raise DataError(f"{'; '.join(faults)}{more}", fix="mend or remove these rows")
+            yield row, error if isinstance(error, RowFault) else RowFault(str(error))
 
 
 def _choose(row: Row, name: str, say: Callable[[str], None]) -> Format:

@@ -1,0 +1,95 @@
+"""What `graft data` prints for people."""
+
+import re
+import sys
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.text import Text
+
+from graft.commands.data import Checked
+from graft.commands.show import Shown
+from graft.data.checks import Finding, counted
+from graft.data.view import Cell, Fate
+from graft.report import figures_of
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_FATES: dict[Fate, str] = {
+    "trained": "black on green",
+    "partly": "black on yellow",
+    "context": "dim",
+    "cut": "white on red strike",
+}
+_BRACKETS = {"trained": "⟦⟧", "partly": "⟨⟩", "context": ("", ""), "cut": "⟪⟫"}
+_SHOWN = 5  # rows of a finding that are named
+_STYLES = {"refused": "bold red", "warning": "yellow"}
+
+
+def print_checked(result: Checked) -> None:
+    """Findings, each with its first rows and the way to mend it, and what they come to."""
+    console = results()
+    for finding in result.findings:
+        for line in _lines(finding):
+            console.print(line)
+    kinds = [finding.severity for finding in result.findings]
+    verdict = "graft train would refuse these rows" if result.refused else "graft train takes these rows"
+    console.print(
+        f"{counted(result.rows)} checked: {kinds.count('refused')} refused, "
+        f"{counted(kinds.count('warning'), 'warning')}; {verdict}"
+    )
+    if result.cleaned:
+        left_out = ", ".join(f"{count} for {name}" for name, count in result.cleaned.dropped.items()) or "none"
+        console.print(
+            f"{result.out}: {counted(len(result.cleaned.rows))}; left out: {left_out}; mended: {result.cleaned.mended}"
+        )
+
+
+def print_shown(result: Shown) -> None:
+    """The figures, then each row with every token coloured by what becomes of it."""
+    console = results()
+    for name, value in figures_of(result.statistics).items():
+        console.print(Text.assemble((f"{name}: ", "bold"), value))
+    if result.html:
+        return console.print(Text(f"page: {result.html}"))
+    marked = console.color_system is None
+    legend = Text("\n")
+    for fate in _FATES:
+        legend.append_text(_painted([Cell(fate, fate)], marked=marked)).append(" ")
+    console.print(legend)
+    for row in result.rows:
+        console.print(Text.assemble("\n", (f"row {row.number}", "bold"), f" {row.source}  {row.counts() or row.fault}"))
+        for sample in row.samples:
+            console.print(_painted(sample, marked=marked))
+    return None
+
+
+def _painted(cells: Sequence[Cell], *, marked: bool) -> Text:
+    """Cells in their colours; `marked` puts brackets around what is trained or cut, where there are no colours."""
+    painted = Text()
+    for fate, run in groupby(cells, key=lambda cell: cell.fate):
+        begin, end = _BRACKETS[fate] if marked else ("", "")
+        painted.append(begin)
+        for cell in run:
+            painted.append(printable(cell.text), f"{_FATES[fate]} bold" if cell.special else _FATES[fate])
+        painted.append(end)
+    return painted
+
+
+def printable(text: str) -> str:
+    """`text` with what would steer a terminal written out: data may hold anything."""
+    return _STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def results() -> Console:
+    """Standard output. Off a terminal nothing is wrapped, so that every line can be searched for."""
+    return Console(highlight=False, markup=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
+
+
+def _lines(finding: Finding) -> list[Text]:
+    places = finding.places()
+    lines = [Text.assemble((finding.severity, _STYLES[finding.severity]), f" {finding.check}: {finding.found.what}")]
+    lines += [Text(printable(f"  {at}: {what}")) for at, what in places[:_SHOWN]]
+    if len(places) > _SHOWN:
+        lines.append(Text(f"  and {len(places) - _SHOWN:,} more (--json names all)", style="dim"))
+    return [*lines, Text(f"  -> {finding.found.fix}")]

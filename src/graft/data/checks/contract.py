@@ -1,0 +1,145 @@
+"""What a check of data is: a function of all rows, registered by name, that finds those with one fault."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from graft.data.checks.nearness import alike
+from graft.data.encode import TooLong
+from graft.errors import RowFault
+from graft.records import Conversation, Message, Source
+
+Severity = Literal["refused", "warning"]
+"""refused: training on these would go wrong without a word, so `graft train` does not begin. warning: look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a check asks of a sample, its tokens let go.
+
+    Args:
+        tokens: of the whole sample, whatever the cutoff.
+        trained: of these, those that the model learns to say.
+        kept: trained ones within the cutoff.
+        ended: the last trained token ends a turn.
+    """
+
+    tokens: int
+    trained: int
+    kept: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A row, and how far it came on its way to tokens.
+
+    Args:
+        fields: as they were read; none where only the conversation is known.
+        fault: why it is no conversation, or why the template cannot write it; None where neither is so.
+        held_out: it is measured on, not trained on.
+        foreign: it stands in a file of its own, given to measure on.
+    """
+
+    source: Source
+    fields: Mapping[str, Any]
+    conversation: Conversation | None = None
+    fault: RowFault | None = None
+    samples: tuple[Facts, ...] = ()
+    held_out: bool = False
+    foreign: bool = False
+
+    @property
+    def tokens(self) -> int:
+        return max((facts.tokens for facts in self.samples), default=0)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return self.conversation.messages if self.conversation else ()
+
+    def text(self) -> str:
+        """All that is said in it, calls included."""
+        return "\n".join(part for message in self.messages for part in texts_of(message))
+
+
+def texts_of(message: Message) -> list[str]:
+    """Words, material and calls of a message."""
+    calls = [f"{call.name} {dict(call.arguments)}" for call in message.tool_calls]
+    return [part for part in (message.content, message.context, *calls) if part]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked.
+
+    Args:
+        rows: in the order of their files; those of a file given to measure on come last.
+        cutoff, too_long: as in `DataConfig`.
+        template: name of the template, for messages.
+        mismatch: how the template differs from the model's own; "" where it does not.
+        marks: texts that the template or the tokenizer writes around words, and that no row should hold.
+    """
+
+    rows: Sequence[Seen]
+    cutoff: int
+    too_long: TooLong = "drop"
+    template: str = "auto"
+    mismatch: str = ""
+    marks: frozenset[str] = frozenset()
+
+    @cached_property
+    def near(self) -> dict[int, int]:
+        """Rows by number that say nearly what an earlier one says, and which one."""
+        return alike([row.text() for row in self.rows])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one check found.
+
+    Args:
+        what: what is wrong, with the numbers.
+        fix: what mends it.
+        rows: numbers of rows in `Subject.rows`, each with what is wrong with it; none where it is about all of them.
+    """
+
+    what: str
+    fix: str
+    rows: Mapping[int, str] = field(default_factory=dict)
+
+
+Find = Callable[[Subject], Found | None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A registered check.
+
+    Args:
+        dropped: `--fix` leaves its rows out.
+    """
+
+    name: str
+    severity: Severity
+    find: Find
+    dropped: bool
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(name: str, severity: Severity, *, dropped: bool = False) -> Callable[[Find], Find]:
+    """Register a function as the check `name`. Rows that are refused are always left out of a cleaned copy."""
+
+    def register(find: Find) -> Find:
+        assert name not in CHECKS, f"two checks are called {name}"
+        CHECKS[name] = Check(name, severity, find, dropped or severity == "refused")
+        return find
+
+    return register
+
+
+def counted(number: int, noun: str = "row") -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

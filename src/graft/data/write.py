@@ -1,0 +1,74 @@
+"""Rows -> a file that appears whole or not at all, and never in the place of another."""
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from graft.data.calls import as_json
+from graft.errors import DataError
+
+WRITTEN = (".jsonl", ".json", ".csv")
+
+
+def check_writable(path: Path) -> None:
+    """Raise a DataError if rows cannot be written to `path`."""
+    if path.suffix.lower() not in WRITTEN:
+        raise DataError(f"{path}: rows are written as {', '.join(WRITTEN)}", fix=f"call it {path.stem}.jsonl")
+    if path.exists():
+        raise DataError(f"{path} is there already, and no file of rows is written over", fix="give another --out")
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as `path` ends: JSONL, a JSON list, or CSV.
+
+    Raises:
+        DataError: it ends otherwise, is there already, or a row holds what cannot be written.
+    """
+    check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as stream:
+            _WRITERS[path.suffix.lower()](stream, rows)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(name, 0o644)  # mkstemp gives 0600
+        os.link(name, path)  # unlike a rename it fails where a file appeared meanwhile
+    except FileExistsError:
+        check_writable(path)
+    except (TypeError, ValueError) as error:  # a date from a table, or half a surrogate pair
+        what = f"{path}: a row holds what cannot be written as JSON in UTF-8: {error}"
+        raise DataError(what, fix="`graft data check` names such rows; --fix leaves them out") from None
+    finally:
+        os.unlink(name)
+
+
+def _jsonl(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    stream.writelines(f"{as_json(dict(row))}\n" for row in rows)
+
+
+def _json(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    json.dump([dict(row) for row in rows], stream, ensure_ascii=False, indent=1)
+    stream.write("\n")
+
+
+def _csv(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    listed = list(rows)
+    columns = dict.fromkeys(key for row in listed for key in row)
+    writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a lone carriage return is lost
+    writer.writerow(columns)
+    writer.writerows(_cells(row, list(columns)) for row in listed)
+
+
+def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
+    """Texts as they are, all else as JSON; a key that a row lacks is empty."""
+    for column in columns:
+        value = row.get(column)
+        yield value if isinstance(value, str) else "" if value is None else as_json(value)
+
+
+_WRITERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv}

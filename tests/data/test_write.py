@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from graft.data import read_rows
+from graft.data.write import write_rows
+from graft.errors import DataError
+
+ROWS = [{"input": 'say "a",\nb', "target": "中文\r\n🙂"}, {"input": "c", "target": "", "n": [1, {"a": None}]}]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_rows_read_back_as_they_were(suffix: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / f"new/rows{suffix}", ROWS)
+    assert [row.fields for row in read_rows(str(tmp_path / f"new/rows{suffix}"))] == ROWS
+    assert [file.name for file in (tmp_path / "new").iterdir()] == [f"rows{suffix}"]
+
+
+def test_a_table_holds_texts_as_they_are_and_all_else_as_json(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv", ROWS)
+    read = [row.fields for row in read_rows(str(tmp_path / "rows.csv"))]
+    assert read == [{**ROWS[0], "n": ""}, {"input": "c", "target": "", "n": '[1, {"a": null}]'}]
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text("mine")
+    with pytest.raises(DataError, match="is there already"):
+        write_rows(tmp_path / "rows.json", ROWS)
+    assert (tmp_path / "rows.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("value", ["half \ud83d", {1, 2}, Path("x")])
+def test_what_no_file_can_hold_is_said_and_leaves_no_file(value: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written as JSON"):
+        write_rows(tmp_path / "rows.jsonl", [{"a": value}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"rows are written as .jsonl, .json, .csv"):
+        write_rows(tmp_path / "rows.parquet", ROWS)
