@@ -59,7 +59,7 @@ FaultKind = Literal["layout", "roles", "empty", "calls", "encoding"]
 """What is wrong with a row: its keys and types; who speaks when; nobody speaks; a tool call; its characters."""
 
 
-class RowFault(ValueError):
+class RowFault(DataError, ValueError):
     """A row cannot be used as it is. Whoever reads many rows collects these and raises a `DataError` that names them.
 
     Args:
