@@ -15,6 +15,7 @@ from graft.cli_data import data_app
 from graft.cli_options import ConfigFile, Data, Format, Json, Model, Settings, given_settings
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, MAX_NEW_TOKENS, build_config, setting_names
 from graft.errors import ConfigError, GraftError
+from graft.terminal import printable
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
 
@@ -187,7 +188,7 @@ def chat(
     if json:
         return console.print_json({"answer": "".join(pieces)})
     for piece in pieces:
-        print(piece, end="", flush=True)
+        print(printable(piece), end="", flush=True)
     print()
     return None
 
@@ -237,7 +238,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"graft: {message}", file=sys.stderr)
+    print(f"graft: {printable(message)}", file=sys.stderr)
     if "--json" in sys.argv:
         from graft.commands.console import print_json
 

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import sys
 from pathlib import Path
@@ -135,3 +136,19 @@ def test_a_text_is_rows_of_whole_lines_and_nothing_of_it_is_lost(tmp_path: Path)
     assert len(found) > 2
     assert "".join(fields["text"] for _, fields in found) == text
     assert [text.splitlines()[line - 1] for line, _ in found] == [fields["text"].splitlines()[0] for _, fields in found]
+
+
+def test_a_header_of_very_many_columns_is_soon_read(tmp_path: Path) -> None:
+    names = ",".join(f"c{number}" for number in range(200_000))
+    with pytest.raises(DataError, match=r":1: the column `c0` stands twice"):
+        read(written(tmp_path / "rows.csv", f"{names},c0\n1\n"))
+
+
+def test_a_row_of_cells_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv.gz"
+    with gzip.open(file, "wt", compresslevel=1) as stream:
+        stream.write("a,b\n1,2\n")
+        for _ in range(70):
+            stream.write('"' + "x" * 2**20 + '\n",')
+    with pytest.raises(DataError, match=r"rows\.csv\.gz:3: a row of more than 67108864"):
+        read(file)

@@ -1,6 +1,5 @@
 """What `graft data` prints for people."""
 
-import re
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,8 +12,8 @@ from graft.commands.show import Shown
 from graft.data.checks import Finding, counted
 from graft.data.view import Cell, Fate
 from graft.report import figures_of
+from graft.terminal import printable
 
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _FATES: dict[Fate, str] = {
     "trained": "black on green",
     "partly": "black on yellow",
@@ -58,7 +57,9 @@ def print_shown(result: Shown) -> None:
         legend.append_text(_painted([Cell(fate, fate)], marked=marked)).append(" ")
     console.print(legend)
     for row in result.rows:
-        console.print(Text.assemble("\n", (f"row {row.number}", "bold"), f" {row.source}  {row.counts() or row.fault}"))
+        console.print(
+            Text.assemble("\n", (f"row {row.number}", "bold"), printable(f" {row.source}  {row.counts() or row.fault}"))
+        )
         for sample in row.samples:
             console.print(_painted(sample, marked=marked))
     return None
@@ -76,11 +77,6 @@ def _painted(cells: Sequence[Cell], *, marked: bool) -> Text:
     return painted
 
 
-def printable(text: str) -> str:
-    """`text` with what would steer a terminal written out: data may hold anything."""
-    return _STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
-
-
 def results() -> Console:
     """Standard output. Off a terminal nothing is wrapped, so that every line can be searched for."""
     return Console(highlight=False, markup=False, soft_wrap=True, force_terminal=None if sys.stdout.isatty() else False)
@@ -88,8 +84,9 @@ def results() -> Console:
 
 def _lines(finding: Finding) -> list[Text]:
     places = finding.places()
-    lines = [Text.assemble((finding.severity, _STYLES[finding.severity]), f" {finding.check}: {finding.found.what}")]
-    lines += [Text(printable(f"  {at}: {what}")) for at, what in places[:_SHOWN]]
+    what = printable(finding.found.what)
+    lines = [Text.assemble((finding.severity, _STYLES[finding.severity]), f" {finding.check}: {what}")]
+    lines += [Text(printable(" ".join(f"  {at}: {what}".splitlines()))) for at, what in places[:_SHOWN]]
     if len(places) > _SHOWN:
         lines.append(Text(f"  and {len(places) - _SHOWN:,} more (--json names all)", style="dim"))
     return [*lines, Text(f"  -> {finding.found.fix}")]
