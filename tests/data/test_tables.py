@@ -1,7 +1,9 @@
 import csv
+import datetime
 import gzip
 import io
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,11 @@ def test_a_row_of_cells_without_end_is_refused_before_it_fills_the_memory(tmp_pa
             stream.write('"' + "x" * 2**20 + '\n",')
     with pytest.raises(DataError, match=r"rows\.csv\.gz:3: a row of more than 67108864"):
         read(file)
+
+
+def test_dates_decimals_and_numbers_that_are_none_are_read_as_json_would_hold_them(tmp_path: Path) -> None:
+    day = datetime.datetime(2024, 7, 26, 12, 30)
+    row = {"day": day, "price": Decimal("1.50"), "score": float("nan"), "deep": [{"at": day.date(), "n": float("inf")}]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "r.parquet")
+    plain = {"day": "2024-07-26T12:30:00", "price": "1.50", "score": None, "deep": [{"at": "2024-07-26"}]}
+    assert read(tmp_path / "r.parquet") == [(1, plain)]

@@ -1,8 +1,11 @@
 """CSV, Parquet and plain text -> rows."""
 
 import csv
+import datetime
+import math
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,7 +93,7 @@ def parquet_items(file: Path, path: str) -> Iterator[tuple[Source, Any]]:
             for batch in table.iter_batches(batch_size=_BATCH):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Source(path, number), {name: _without_nulls(value) for name, value in fields.items()}
+                    yield Source(path, number), {name: _plain(value) for name, value in fields.items()}
     except (ArrowException, OSError, ValueError) as error:  # ValueError: a text in it is no UTF-8
         reason = " ".join(str(error).split())
         raise DataError(
@@ -98,7 +101,15 @@ def parquet_items(file: Path, path: str) -> Iterator[tuple[Source, Any]]:
         ) from None
 
 
-def _without_nulls(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """A cell as JSON would hold it: dates and exact decimals as texts, and null where a table says that there is no
+    number."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: plain for key, item in value.items() if (plain := _plain(item)) is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | datetime.timedelta) else value
