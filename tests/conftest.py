@@ -1,7 +1,13 @@
 """Settings of every test."""
 
+import os
+import tempfile
+
 import torch
 from hypothesis import settings
+
+_CACHE = tempfile.TemporaryDirectory(prefix="graft-cache-")
+os.environ["GRAFT_CACHE"] = _CACHE.name  # also for the processes that tests start; a user's own cache is left alone
 
 torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives, above all on a busy machine
 

@@ -159,7 +159,7 @@ class TokenSequence:
 
     @property
     def trained_tokens(self) -> int:
-        return sum(self.trained)
+        return self.trained.count(True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,12 @@ def _has_instructions_for(dtype: torch.dtype) -> bool:
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: the environment's GRAFT_CACHE, or a folder among the user's caches."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("GRAFT_CACHE") or f"{caches}/graft").expanduser()
+
+
 def say_on_stderr(text: str) -> None:
     """Where verbs say what people should know, unless they are given another place."""
     print(printable(text), file=sys.stderr)

@@ -146,3 +146,48 @@ class Ia3Config(Section):
             if lost:
                 raise ValueError(f"feedforward_modules {', '.join(lost)} are not among target_modules")
         return self
+
+
+class DataConfig(Section):
+    path: str | list[str] = ""
+    """Rows: a file (JSON, JSONL, CSV, Parquet, text; packed or not), a folder, a glob, or a hub id; or a list of
+    these."""
+    mix: list[Annotated[Number, Field(gt=0)]] = Field([])
+    """How often the training rows of each path are taken in an epoch: 2 is twice, 0.5 a half, drawn by the seed.
+    Empty: once each."""
+    format: str = "auto"
+    """How a row becomes a conversation: a format's name, or `file.py:function`. auto: recognised by its keys."""
+    template: str = "auto"
+    """`model`, one that ships with Graft, or the path of a template file. auto: the model's own where it has one, as it
+    knows those words; else alpaca. Stored with the adapter, and used wherever that is."""
+    train_on: Roles = Field(["assistant"])
+    """Whose words the model learns; a message's own `loss` wins. assistant: what it will be asked to say, calls too."""
+    train_on_inputs: bool = False
+    """Learn prompts as much as answers: Alpaca-LoRA's name for data.prompt_loss_weight 1."""
+    prompt_loss_weight: Number = Field(0.0, ge=0, le=1)
+    """Share in the loss of a token that the model is given, beside 1 for one that it learns to say. 0: it never has to
+    say it. 0.01 to 0.1 steadies runs on short answers."""
+    cutoff: Whole = Field(1024, gt=1)
+    """Tokens in one sample, its prompt included. 1024 holds nearly all of Alpaca, and one sample fits any GPU."""
+    too_long: Literal["drop", "cut", "error"] = "drop"
+    """What becomes of samples longer than the cutoff. drop: left out and reported, as half an answer teaches to stop
+    in the middle."""
+    held_out: Number = Field(0.05, ge=0)
+    """Rows kept from training to measure on: a share below 1, or a count. 0.05: enough to see the loss move, cheap.
+    They are drawn by what they say, so that no copy of one is trained on."""
+    seed: Whole = 42
+    """Of the split. Apart from train.seed, so that runs with other seeds are measured on the same rows."""
+    cache: bool = True
+    """Keep the encoded rows on disk, for the next run on them, and map them from there: memory does not grow with the
+    data. GRAFT_CACHE names the folder; what was not asked for in 30 days is removed."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "DataConfig":
+        if self.held_out >= 1 and not self.held_out.is_integer():
+            raise ValueError(f"held_out {self.held_out} is neither a share below 1 nor a whole count")
+        paths = 1 if isinstance(self.path, str) else len(self.path)
+        if self.mix and len(self.mix) != paths:
+            raise ValueError(f"mix has {len(self.mix)} numbers, and path has {paths} entries")
+        if self.train_on_inputs and self.prompt_loss_weight not in (0, 1):
+            raise ValueError(f"train_on_inputs is prompt_loss_weight 1, which is {self.prompt_loss_weight:g}")
+        return self

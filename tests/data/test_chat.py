@@ -104,11 +104,11 @@ def test_an_answer_that_is_rewritten_as_the_talk_goes_on_is_learned_as_it_is_fir
     ]
     found = encode_all([asked], ChatTemplate(THINKING), CODEC, cutoff=999, too_long="error")
     assert found.rows == 1
-    for sample, upto in zip(found.sequences, (1, 3), strict=True):
+    for sample, upto in zip(found.samples, (1, 3), strict=True):
         prompt = encode_prompt(asked.messages[:upto], ChatTemplate(THINKING), CODEC)
         assert list(sample.ids[: len(prompt)]) == prompt
         assert not any(sample.trained[: len(prompt)])
-    assert "assistant\nb<|im_end|>" in CODEC.decode(found.sequences[1].ids)
+    assert "assistant\nb<|im_end|>" in CODEC.decode(found.samples[1].ids)
 
 
 def test_what_the_data_take_out_stays_out_of_every_sample() -> None:

@@ -1,52 +1,23 @@
 """What several verbs build alike: the base, the data, the adapter on the base."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from graft.adapters import Bank, Provenance, is_adapter, load_adapter, read_provenance
-from graft.config import Config, DataConfig, ModelConfig, build_config
-from graft.data import (
-    Split,
-    Template,
-    content_hash,
-    encode_all,
-    encode_conversation,
-    encode_prompt,
-    load_template,
-    mix,
-    read_conversations,
-    read_rows,
-    split,
-    template_of,
-)
-from graft.data.checks import check_encoded
+from graft.config import Config, ModelConfig, build_config
+from graft.data import Template, encode_conversation, encode_prompt, lengths_of, load_template, template_of
 from graft.errors import AdapterError, ConfigError, DataError
 from graft.evaluation import Question
 from graft.forest import attach
 from graft.model import Base, Tokenizer, load_base, load_tokenizer, positions_of
 from graft.records import Conversation, TokenSequence
 from graft.runtime import pick_device
+from graft.sections import DataConfig
 from graft.seedling import seedling_path
 
 SEEDLING = "seedling"
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A run's data, encoded.
-
-    Args:
-        too_long: every row above the cutoff, as file:line.
-        notes: what was left out or cut, for people.
-    """
-
-    train: Sequence[TokenSequence]
-    held_out: Sequence[TokenSequence]
-    too_long: list[str]
-    notes: list[str]
 
 
 def model_folder(path: str) -> str:
@@ -83,19 +54,12 @@ def check_positions(base: Base, samples: Sequence[TokenSequence], *, virtual_tok
     """Raise a DataError if a sample, behind the virtual tokens of its adapter, has more tokens than the base has
     positions."""
     room = positions_of(base.model.config)
-    longest = max(samples, key=len)
-    if len(longest) + virtual_tokens > room:
+    lengths = lengths_of(samples)
+    if lengths.max() + virtual_tokens > room:
+        longest = samples[int(lengths.argmax())]
         more = f" behind {virtual_tokens} virtual ones" if virtual_tokens else ""
         what = f"{longest.source}: a sample of {len(longest)} tokens{more}, and {base.path} has {room} positions"
         raise DataError(what, fix=f"set data.cutoff to {room - virtual_tokens} or less")
-
-
-def data_record(settings: DataConfig) -> dict[str, Any]:
-    """Which rows a run trains on: enough to tell them from those that it holds out, wherever its adapter goes."""
-    split_by = settings.model_dump(include={"format", "held_out", "seed", "cutoff"})
-    hashes = [content_hash(path) for path in data_paths(settings)]
-    whole = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    return {"path": settings.path, "sha256": whole, **split_by}
 
 
 def provenance_of(model: ModelConfig, base: Base, template: Template, data: dict[str, Any]) -> Provenance:
@@ -116,70 +80,6 @@ def refuse_unread(settings: Mapping[str, Any], *, verb: str, reads: Sequence[str
     for name in settings:
         if not any(name == read or name.startswith(f"{read}.") for read in reads):
             raise ConfigError(f"`graft {verb}` does not read {name}", fix=f"it reads {', '.join(reads)}")
-
-
-def data_paths(settings: DataConfig) -> list[str]:
-    """What `data.path` names, one or several."""
-    return [settings.path] if isinstance(settings.path, str) else settings.path
-
-
-def named_data(settings: DataConfig) -> str:
-    """The same, for messages."""
-    return ", ".join(data_paths(settings))
-
-
-def split_conversations(settings: DataConfig, say: Callable[[str], None] = lambda note: None) -> Split[Conversation]:
-    """The rows of the data, those to measure on apart; the others as often as `data.mix` says.
-
-    Args:
-        say: is told how the rows are read.
-    """
-    rows = [
-        (conversation, number)
-        for number, path in enumerate(data_paths(settings))
-        for conversation in read_conversations(read_rows(path), settings.format, train_on=settings.train_on, say=say)
-    ]
-    parts = split(rows, held_out=settings.held_out, seed=settings.seed)
-    train = [conversation for conversation, _ in parts.train]
-    if settings.mix:
-        train = mix(train, [settings.mix[number] for _, number in parts.train], seed=settings.seed)
-    return Split(train, [conversation for conversation, _ in parts.held_out])
-
-
-def prompt_weight_of(settings: DataConfig) -> float:
-    """Share in the loss of what the model is given."""
-    return 1.0 if settings.train_on_inputs else settings.prompt_loss_weight
-
-
-def encode_samples(
-    parts: Split[Conversation], settings: DataConfig, template: Template, tokenizer: Tokenizer
-) -> Samples:
-    """Both parts as token sequences, with what did not fit said.
-
-    Raises:
-        DataError: the checks that refuse data refuse these rows, or nothing fits.
-    """
-    encoded = {
-        part: encode_all(
-            conversations,
-            template,
-            tokenizer,
-            cutoff=settings.cutoff,
-            too_long=settings.too_long,
-            prompt_weight=prompt_weight_of(settings),
-            part=f"{part} row",
-        )
-        for part, conversations in (("training", parts.train), ("held-out", parts.held_out))
-        if conversations
-    }
-    corpora = [part.sequences for part in encoded.values()]
-    check_encoded([*parts.train, *parts.held_out], corpora, template, tokenizer, cutoff=settings.cutoff)
-    return Samples(
-        train=encoded["training"].sequences,
-        held_out=encoded["held-out"].sequences if parts.held_out else [],
-        too_long=[str(source) for part in encoded.values() for source, _ in part.too_long],
-        notes=[f"{name}: {part.report()}" for name, part in encoded.items() if part.too_long],
-    )
 
 
 def questions_of(

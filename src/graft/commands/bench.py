@@ -25,8 +25,9 @@ from graft.bench import (
     weights_of,
     write_encoded,
 )
-from graft.commands.assembly import check_positions, data_paths, model_folder, named_data, refuse_unread
+from graft.commands.assembly import check_positions, model_folder, refuse_unread
 from graft.commands.run import Say
+from graft.commands.samples import data_paths, named_data
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, Config, build_config, flatten_settings
 from graft.data import encode_all, load_template, read_conversations, read_rows
 from graft.errors import ConfigError, DataError, RunError, nearest
@@ -170,9 +171,9 @@ def _samples(config: Config, count: int, say: Say) -> Sequence[TokenSequence]:
             cutoff=config.data.cutoff,
             too_long=config.data.too_long,
         )
-        if encoded.too_long:
+        if encoded.long:
             say(encoded.report())
-        samples = encoded.sequences
+        samples = encoded.samples
     if len(samples) <= config.train.global_batch:
         given = f"{named_data(config.data)} gives {len(samples)} rows"
         what = f"{given}, and the first {config.train.global_batch} only warm up"

@@ -5,18 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.commands.assembly import data_paths, model_folder, open_tokenizer, prompt_weight_of
-from graft.config import Config, DataConfig
-from graft.data import Template, load_template, read_rows, split
+import numpy as np
+
+from graft.commands.assembly import model_folder, open_tokenizer
+from graft.commands.samples import data_paths, prompt_weight_of
+from graft.config import Config
+from graft.data import Template, hold_out, load_template, read_rows
 from graft.data.chat import ChatTemplate
 from graft.data.checks import CHECKS, Cleaned, Finding, Seen, Subject, clean, examine, find
-from graft.data.corpus import Corpus
+from graft.data.corpus import CorpusBuilder
 from graft.data.formats import read_each
+from graft.data.keys import content_key
 from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
 from graft.model import Tokenizer
 from graft.records import Conversation, Row
 from graft.runtime import say_on_stderr
+from graft.sections import DataConfig
 
 Say = Callable[[str], None]
 
@@ -106,7 +111,7 @@ def check(
 
 
 def seen_rows(
-    settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say, keep: Corpus | None = None
+    settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say, keep: CorpusBuilder | None = None
 ) -> list[Seen]:
     """Every row of the data with what becomes of it; `keep` takes the samples that are within the cutoff."""
 
@@ -120,11 +125,14 @@ def seen_rows(
 
 def _split(rows: list[Seen], settings: DataConfig) -> list[Seen]:
     """The rows, with those marked that `graft train` would hold out."""
+    said = [number for number, row in enumerate(rows) if row.conversation]
+    keys = np.array([content_key(row.conversation) for row in rows if row.conversation], dtype=np.uint64)
     try:
-        chosen = set(split(range(len(rows)), held_out=settings.held_out, seed=settings.seed).held_out)
+        chosen = hold_out(keys, held_out=settings.held_out, seed=settings.seed)
     except DataError:
         return rows  # too few to hold any out: all the other checks still tell
-    return [replace(row, held_out=number in chosen) for number, row in enumerate(rows)]
+    held = {number for number, is_held in zip(said, chosen, strict=True) if is_held}
+    return [replace(row, held_out=number in held) for number, row in enumerate(rows)]
 
 
 def template_name(config: Config, tokenizer: Tokenizer) -> str:

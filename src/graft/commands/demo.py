@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from graft.commands.assembly import open_answerer, split_conversations
+from graft.commands.assembly import open_answerer
 from graft.commands.eval import EvalResult, Examination
 from graft.commands.merge import merge_answerer
 from graft.commands.train import TrainResult, outlook, train
@@ -51,9 +51,8 @@ def demo(
     """Teach the seedling to follow instructions and prove that it took; everything is left in `out`."""
     config = demo_config()
     conversations = list(read_conversations(read_rows(str(demo_held_out_path()))))
-    rows = split_conversations(config.data)
-    say(f"check: {len(rows.train)} rows to train on, {len(rows.held_out)} to watch, {len(conversations)} held out")
     plan = outlook(config)
+    say(f"check: {plan.rows} rows to train on, {plan.held_out} to watch, {len(conversations)} held out")
     say(
         f"plan: {plan.steps} steps, {plan.trained_parameters:,} trained parameters; an epoch has "
         f"{plan.tokens_logical:,} tokens, of which {plan.tokens_executed:,} are computed, the rest is shared"

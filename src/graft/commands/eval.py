@@ -11,14 +11,12 @@ from graft.commands.assembly import (
     adapter_folder,
     base_of,
     check_positions,
-    data_record,
-    named_data,
     open_answerer,
     questions_of,
     refuse_unread,
-    split_conversations,
     stop_ids,
 )
+from graft.commands.samples import all_conversations, data_record, held_out_conversations, named_data
 from graft.config import MAX_NEW_TOKENS, Config, build_config, flatten_settings
 from graft.errors import ConfigError, DataError
 from graft.evaluation import Question, Score, Scored, score
@@ -166,10 +164,10 @@ def _rows(given: Mapping[str, Any], trained_on: Mapping[str, Any], say: Say) -> 
     recorded = {f"data.{name}": value for name, value in trained_on.items() if name != "sha256"}
     config = build_config(recorded, given)
     if trained_on and data_record(config.data)["sha256"] == trained_on["sha256"]:
-        parts = split_conversations(build_config(given, recorded).data)
-        if not parts.held_out:
+        held_out = held_out_conversations(build_config(given, recorded).data)
+        if not held_out:
             raise DataError(f"the run on {named_data(config.data)} held no row out", fix="give other rows with --data")
-        return parts.held_out, config
+        return held_out, config
     if trained_on and "data.path" not in given:
         raise DataError(
             f"{named_data(config.data)} is no longer the file that the adapter was trained on",
@@ -177,4 +175,4 @@ def _rows(given: Mapping[str, Any], trained_on: Mapping[str, Any], say: Say) -> 
         )
     if trained_on:
         say(f"every row of {named_data(config.data)} is asked: it is not the file that the adapter was trained on")
-    return split_conversations(config.data.model_copy(update={"held_out": 0.0})).train, config
+    return all_conversations(config.data), config

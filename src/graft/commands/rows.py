@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.commands.assembly import data_paths
-from graft.config import DataConfig
+from graft.commands.samples import data_paths
 from graft.data import read_rows
 from graft.data.formats import read_each
 from graft.data.formats.writers import WRITERS, write_fields
@@ -15,6 +14,7 @@ from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
 from graft.records import Conversation
 from graft.runtime import say_on_stderr
+from graft.sections import DataConfig
 
 Say = Callable[[str], None]
 

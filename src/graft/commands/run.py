@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from graft.adapters import Adapter, Provenance, read_provenance, save_adapter
-from graft.commands.assembly import Samples, data_record, named_data
+from graft.commands.samples import Samples, data_record, named_data
 from graft.config import Config, build_config, dump_config, read_config
 from graft.errors import RunError
 from graft.model import Base

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.commands.assembly import named_data, open_tokenizer, prompt_weight_of
+from graft.commands.assembly import open_tokenizer
 from graft.commands.data import seen_rows, template_name
+from graft.commands.samples import named_data, prompt_weight_of
 from graft.config import Config
 from graft.data import Template, load_template
 from graft.data.checks import Seen
-from graft.data.corpus import Corpus
+from graft.data.corpus import Corpus, CorpusBuilder
 from graft.data.encode import encode_each
 from graft.data.statistics import Statistics, statistics_of
 from graft.data.view import Cell, cells_of
@@ -59,12 +60,12 @@ def show(config: Config, *, numbers: Sequence[int] = (), html: Path | None = Non
     """
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
-    corpus = Corpus()
-    seen = seen_rows(config.data, template, tokenizer, say, corpus)
+    builder = CorpusBuilder()
+    seen = seen_rows(config.data, template, tokenizer, say, builder)
     for number in numbers:
         if not 1 <= number <= len(seen):
             raise ConfigError(f"--row {number}: there are {len(seen)} rows", fix=f"give a number from 1 to {len(seen)}")
-    logical, executed = _shared(config, corpus)
+    logical, executed = _shared(config, builder.finish())
     figures = statistics_of(seen, cutoff=config.data.cutoff, logical=logical, executed=executed)
     chosen = numbers or range(1, min(MANY if html else FEW, len(seen)) + 1)
     rows = [_row(config, number, seen[number - 1], template, tokenizer) for number in chosen]

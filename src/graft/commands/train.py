@@ -7,17 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from graft.adapters import Adapter, Bank, create_adapter
-from graft.commands.assembly import (
-    Samples,
-    check_positions,
-    data_record,
-    encode_samples,
-    open_base,
-    open_tokenizer,
-    provenance_of,
-    split_conversations,
-)
+from graft.commands.assembly import open_base, open_tokenizer, provenance_of
 from graft.commands.run import Run, Say, check_out
+from graft.commands.samples import Samples, data_record, read_samples
 from graft.config import Config
 from graft.data import Template, load_template
 from graft.errors import ConfigError
@@ -98,7 +90,7 @@ def train(
     bank = Bank(base.model)
     slot = bank.add(_fresh_adapter(config, base))
     virtual = bank.adapters[slot].virtual_tokens
-    check_positions(base, [*samples.train, *samples.held_out], virtual_tokens=virtual)
+    samples.check_positions(base, virtual_tokens=virtual)
     provenance = provenance_of(config.model, base, template, data_record(config.data))
     run = Run(config, out, base, bank.adapters[slot], provenance, samples)
     training = assemble(
@@ -137,7 +129,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     bank = Bank(base.model)
     slot = bank.add(_fresh_adapter(config, base))
     adapter = bank.adapters[slot]
-    check_positions(base, [*samples.train, *samples.held_out], virtual_tokens=adapter.virtual_tokens)
+    samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
     batches = _batches(config, samples)
     batches.check_fit(config.train.max_tokens, virtual_tokens=adapter.virtual_tokens)
     forests = [
@@ -174,12 +166,9 @@ def _check_offload(config: Config, base: Base) -> None:
 
 
 def _read_samples(config: Config) -> tuple[Samples, Template]:
-    notes: list[str] = []
-    parts = split_conversations(config.data, notes.append)
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
-    samples = encode_samples(parts, config.data, template, tokenizer)
-    return replace(samples, notes=[*notes, *samples.notes]), template
+    return read_samples(config.data, template, tokenizer), template
 
 
 def _batches(config: Config, samples: Samples) -> Batches:

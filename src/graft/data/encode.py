@@ -1,50 +1,21 @@
 """Conversations -> token sequences: ids and mask are appended by one function, so they cannot diverge."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from graft.data.codec import Codec
-from graft.data.corpus import Corpus
 from graft.data.template import Template
 from graft.errors import DataError
-from graft.records import Conversation, Message, Piece, Source, TokenSequence
+from graft.records import Conversation, Message, Piece, TokenSequence
 
-TooLong = Literal["drop", "cut", "error"]
-_SHOWN = 5  # rows named before "and n more"
 _BATCH = 256  # conversations whose texts the tokenizer is given together, which it encodes in parallel
 
-
-@dataclass(frozen=True)
-class Encoded:
-    """Samples ready for training, and what did not fit.
-
-    Args:
-        too_long: samples above the cutoff, with the tokens that each has. A row is several samples where the template
-            asks for it.
-        rows: conversations that were given.
-        left_out: how many of the long ones are not among the sequences.
-    """
-
-    sequences: Corpus
-    too_long: list[tuple[Source, int]]
-    rows: int
-    left_out: int
-    cutoff: int
-
-    def report(self) -> str:
-        """What was left out or cut, and the cutoff that would keep it; "" where everything fits."""
-        if not self.too_long:
-            return ""
-        rows = ", ".join(str(source.line) for source, _ in self.too_long[:_SHOWN])
-        more = f" and {len(self.too_long) - _SHOWN} more" if len(self.too_long) > _SHOWN else ""
-        return (
-            f"{len(self.too_long)} of {self.rows} rows are longer than data.cutoff "
-            f"{self.cutoff}: {len(self.too_long) - self.left_out} cut, {self.left_out} left out "
-            f"({self.too_long[0][0].path}, lines {rows}{more}); "
-            f"data.cutoff {max(tokens for _, tokens in self.too_long)} keeps them all whole"
-        )
+_Samples = list[TokenSequence]
+_Run = tuple[int, bool | None]
+"""So many tokens in a row, and whether they are trained, as `Piece.trained` has it."""
 
 
 def encode_conversation(
@@ -58,7 +29,7 @@ def encode_conversation(
     Raises:
         DataError: the template has no place for something in the conversation.
     """
-    ((_, samples),) = _encode_batch([conversation], template, codec, prompt_weight)
+    ((_, samples),) = encode_each([conversation], template, codec, prompt_weight)
     assert len(samples) == 1, "the template makes several samples of this conversation"
     return samples[0]
 
@@ -75,104 +46,94 @@ def encode_prompt(
         if any("\ud800" <= character <= "\udfff" for character in message.content + message.context):
             raise DataError("the message is not valid Unicode", fix="write it as UTF-8")
     pieces = template.prompt(messages, tools, codec)
-    return _join(pieces, _encode_texts(_texts(pieces, codec), codec), codec, bos=template.adds_bos)[0]
-
-
-def encode_all(
-    conversations: Iterable[Conversation],
-    template: Template,
-    codec: Codec,
-    *,
-    cutoff: int,
-    too_long: TooLong,
-    prompt_weight: float = 0.0,
-    part: str = "row",
-) -> Encoded:
-    """Encode every conversation and settle what becomes of those above `cutoff` tokens.
-
-    A document of plain text has no answer to lose: a long one becomes as many samples as it takes.
-
-    Args:
-        prompt_weight: share in the loss of what the model is given.
-        part: what messages call a conversation, such as "held-out row".
-
-    Raises:
-        DataError: `too_long` is error and a sample is; nothing fits the cutoff; or no token is left to train on.
-    """
-    sequences = Corpus()
-    long: list[tuple[Source, int]] = []
-    rows = left_out = 0
-    for conversation, samples in encode_each(conversations, template, codec, prompt_weight):
-        rows += 1
-        for sequence in samples:
-            if len(sequence) <= cutoff:
-                sequences.append(sequence)
-            elif conversation.messages[0].role == "text":
-                for stretch in _stretches(sequence, cutoff, codec):
-                    sequences.append(stretch)
-            else:
-                long.append((conversation.source, len(sequence)))
-                cut = _cut(sequence, cutoff)
-                if too_long == "cut" and cut.trained_tokens:
-                    sequences.append(cut)
-                else:
-                    left_out += 1
-        if long and too_long == "error":
-            what = f"{long[0][0]}: {long[0][1]} tokens are more than data.cutoff {cutoff}"
-            raise DataError(what, fix=f"raise data.cutoff to {long[0][1]}, or set data.too_long to drop")
-    if not sequences:
-        first, tokens = long[0]
-        what = f"no {part} fits data.cutoff {cutoff}: {first} has {tokens} tokens, prompt included"
-        raise DataError(what, fix=f"set data.cutoff to {max(tokens for _, tokens in long)} to keep every {part}")
-    if not any(sequence.trained_tokens for sequence in sequences):
-        raise DataError(f"{sequences[0].source}: no {part} has a token to train on", fix="give rows with answers")
-    return Encoded(sequences, long, rows, left_out, cutoff)
+    return _join(pieces, iter(_encode_texts(_texts(pieces, codec), codec)), codec, bos=template.adds_bos)[0]
 
 
 def encode_each(
     conversations: Iterable[Conversation], template: Template, codec: Codec, prompt_weight: float
-) -> Iterator[tuple[Conversation, list[TokenSequence]]]:
+) -> Iterator[tuple[Conversation, _Samples]]:
     """Each conversation with the samples that it is, however long.
 
     Raises:
         DataError: the template has no place for something in one.
     """
+    for conversation, samples in encode_any(conversations, template, codec, prompt_weight):
+        if isinstance(samples, DataError):
+            raise DataError(f"{conversation.source}: {samples.what}", fix=samples.fix) from None
+        yield conversation, samples
+
+
+def encode_any(
+    conversations: Iterable[Conversation], template: Template, codec: Codec, prompt_weight: float
+) -> Iterator[tuple[Conversation, _Samples | DataError]]:
+    """`encode_each`, but a conversation that the template has no place for comes with what is wrong with it.
+
+    While the tokenizer encodes one batch, the next one is read and rendered.
+    """
     waiting = iter(conversations)
-    while batch := list(islice(waiting, _BATCH)):
-        yield from _encode_batch(batch, template, codec, prompt_weight)
+    before: _Batch | None = None
+    with ThreadPoolExecutor(1) as tokenizing:
+        while batch := list(islice(waiting, _BATCH)):
+            rendered = [_render(conversation, template, codec) for conversation in batch]
+            texts = [text for samples in rendered for pieces in _pieces_of(samples) for text in _texts(pieces, codec)]
+            encoded = tokenizing.submit(_encode_texts, texts, codec)
+            if before:
+                yield from before.joined(template, codec, prompt_weight)
+            before = _Batch(batch, rendered, encoded)
+        if before:
+            yield from before.joined(template, codec, prompt_weight)
 
 
-def _encode_batch(
-    batch: Sequence[Conversation], template: Template, codec: Codec, prompt_weight: float
-) -> Iterator[tuple[Conversation, list[TokenSequence]]]:
-    """Each conversation with the samples that it is."""
-    rendered = [_render(conversation, template, codec) for conversation in batch]
-    texts = [text for samples in rendered for pieces in samples for text in _texts(pieces, codec)]
-    encoded = _encode_texts(texts, codec)
-    for conversation, samples in zip(batch, rendered, strict=True):
-        bos = template.adds_bos or conversation.messages[0].role == "text"
-        joined = [_join(pieces, encoded, codec, bos=bos, prompt_weight=prompt_weight) for pieces in samples]
-        yield conversation, [_sequence(conversation, *parts, prompt_weight) for parts in joined]
+@dataclass(frozen=True)
+class _Batch:
+    """Conversations, the pieces of each one's samples, and the ids of their texts once the tokenizer has them."""
+
+    conversations: Sequence[Conversation]
+    rendered: Sequence[list[list[Piece]] | DataError]
+    encoded: "Future[list[list[int]]]"
+
+    def joined(
+        self, template: Template, codec: Codec, prompt_weight: float
+    ) -> Iterator[tuple[Conversation, _Samples | DataError]]:
+        encoded = iter(self.encoded.result())
+        for conversation, rendered in zip(self.conversations, self.rendered, strict=True):
+            if isinstance(rendered, DataError):
+                yield conversation, rendered
+                continue
+            bos = template.adds_bos or conversation.messages[0].role == "text"
+            joined = [_join(pieces, encoded, codec, bos=bos) for pieces in rendered]
+            yield conversation, [_sequence(conversation, *parts, prompt_weight) for parts in joined]
 
 
-def _sequence(conversation: Conversation, ids: list[int], shares: list[float], prompt_weight: float) -> TokenSequence:
+def _sequence(conversation: Conversation, ids: list[int], runs: list[_Run], prompt_weight: float) -> TokenSequence:
+    trained: list[bool] = []
+    shares: list[float] = []
+    for tokens, mark in runs:
+        share = prompt_weight if mark is None else float(mark)
+        trained.extend([share > 0] * tokens)
+        if prompt_weight not in (0, 1):
+            shares.extend([share] * tokens)
     return TokenSequence(
         tuple(ids),
-        tuple([share > 0 for share in shares]),
+        tuple(trained),
         conversation.source,
         weight=conversation.weight,
-        shares=tuple(shares) if prompt_weight not in (0, 1) else None,
+        shares=tuple(shares) or None,
     )
 
 
-def _render(conversation: Conversation, template: Template, codec: Codec) -> list[list[Piece]]:
+def _render(conversation: Conversation, template: Template, codec: Codec) -> list[list[Piece]] | DataError:
     if conversation.messages[0].role == "text":
         (document,) = conversation.messages
         return [[Piece(document.content, document.trained, ends_turn=True)]]
     try:
         return [template.render(sample, codec) for sample in template.samples(conversation, codec)]
     except DataError as error:
-        raise DataError(f"{conversation.source}: {error.what}", fix=error.fix) from None
+        return error
+
+
+def _pieces_of(rendered: list[list[Piece]] | DataError) -> list[list[Piece]]:
+    return [] if isinstance(rendered, DataError) else rendered
 
 
 def _texts(pieces: Sequence[Piece], codec: Codec) -> list[tuple[str, bool]]:
@@ -186,29 +147,29 @@ def _texts(pieces: Sequence[Piece], codec: Codec) -> list[tuple[str, bool]]:
     return texts
 
 
-def _encode_texts(texts: Sequence[tuple[str, bool]], codec: Codec) -> Iterator[list[int]]:
+def _encode_texts(texts: Sequence[tuple[str, bool]], codec: Codec) -> list[list[int]]:
     """The ids of each text, in order."""
     encoded = {
         begins: iter(codec.encode_many([text for text, of in texts if of == begins], first=begins))
         for begins in (True, False)
     }
-    return (next(encoded[begins]) for _, begins in texts)
+    return [next(encoded[begins]) for _, begins in texts]
 
 
 def _join(
-    pieces: Sequence[Piece], encoded: Iterator[list[int]], codec: Codec, *, bos: bool, prompt_weight: float = 0.0
-) -> tuple[list[int], list[float]]:
-    """Ids, and for each its share in the loss.
+    pieces: Sequence[Piece], encoded: Iterator[list[int]], codec: Codec, *, bos: bool
+) -> tuple[list[int], list[_Run]]:
+    """Ids, and how many in a row are trained alike.
 
     Args:
         encoded: the ids of the texts, in order.
     """
     ids: list[int] = []
-    shares: list[float] = []
+    runs: list[_Run] = [(1, False)]  # nothing stands before the first token to produce it from
 
     def append(new: Sequence[int], trained: bool | None) -> None:
+        runs.append((len(new) if ids else len(new) - 1, trained) if new else (0, None))
         ids.extend(new)
-        shares.extend([prompt_weight if trained is None else float(trained)] * len(new))
 
     if bos and codec.bos_id is not None:
         append([codec.bos_id], False)
@@ -216,21 +177,4 @@ def _join(
         append([codec.special_tokens[piece.text]] if piece.special else next(encoded), piece.trained)
         if piece.ends_turn:
             append([codec.eos_id], piece.trained)
-    shares[0] = 0.0  # nothing stands before it to produce it from
-    return ids, shares
-
-
-def _cut(sequence: TokenSequence, cutoff: int) -> TokenSequence:
-    shares = sequence.shares and sequence.shares[:cutoff]
-    return replace(sequence, ids=sequence.ids[:cutoff], trained=sequence.trained[:cutoff], shares=shares)
-
-
-def _stretches(sequence: TokenSequence, cutoff: int, codec: Codec) -> Iterator[TokenSequence]:
-    """A document in samples of `cutoff` tokens, each with BOS where the model has one."""
-    opening = () if codec.bos_id is None else (codec.bos_id,)
-    ids = sequence.ids[len(opening) :]
-    room = cutoff - len(opening)
-    for start in range(0, len(ids), room):
-        stretch = opening + ids[start : start + room]
-        if len(stretch) > 1:
-            yield replace(sequence, ids=stretch, trained=(False,) + (True,) * (len(stretch) - 1), shares=None)
+    return ids, runs

@@ -4,16 +4,24 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from graft.data.split import Split
 from graft.errors import DataError
 from graft.records import Row
 
 _WHOLE = 2**64
 
 
-def split_rows(rows: Sequence[Row], *, held_out: float, seed: int, by: str = "") -> Split[Row]:
+@dataclass(frozen=True)
+class Split:
+    """Both parts keep the order of the file."""
+
+    train: list[Row]
+    held_out: list[Row]
+
+
+def split_rows(rows: Sequence[Row], *, held_out: float, seed: int, by: str = "") -> Split:
     """Keep a share of the rows apart. Equal rows go to the same part.
 
     A row is drawn by the hash of its content and the seed: adding or removing rows moves no other. With `by` each value

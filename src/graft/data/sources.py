@@ -3,7 +3,6 @@
 import bz2
 import glob
 import gzip
-import hashlib
 import lzma
 import re
 import zlib
@@ -15,7 +14,6 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from graft.errors import DataError
-from graft.staging import sha256
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt")
 PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -71,14 +69,6 @@ def open_file(file: Path) -> IO[bytes]:
         raise DataError(f"{file}: {suffix} is not read", fix=f"unpack it with `{_UNREAD[suffix]}`, or pack it as .gz")
     stream: IO[bytes] = PACKED[suffix](file) if suffix in PACKED else file.open("rb")
     return stream
-
-
-def content_hash(path: str) -> str:
-    """SHA-256 of the file that `path` names, or of the names and contents of several."""
-    files = find_files(path)
-    if len(files) == 1:
-        return sha256(files[0])
-    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
 
 
 def _once(names: Iterable[Path]) -> list[Path]:

@@ -1,9 +1,12 @@
 """A tokenizer whose ids do not depend on what stands around a text, and never come from a special token's spelling."""
 
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from graft.errors import ModelError
 from graft.model import spm
 from graft.model.quiet import quiet
+from graft.model.word_memo import WordMemo, words_stand_alone
 
 JSON, SPM, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 CLASS = "PreTrainedTokenizerFast"  # the class that takes tokenizer.json as it is, in every version of transformers
@@ -24,6 +28,9 @@ class Tokenizer:
     Args:
         hf: the tokenizer as transformers has it; `save` writes it.
         spm_file: the SentencePiece model that it came from, kept for the tools that read nothing else.
+
+    Attributes:
+        fingerprint: SHA-256 of all that its ids depend on.
 
     Raises:
         ModelError: it has no end token, or takes a special token from its spelling.
@@ -40,10 +47,17 @@ class Tokenizer:
         self.eos_id: int = hf.eos_token_id
         opening = hf.backend_tokenizer.encode("a").ids[:1]
         self.bos_id: int | None = opening[0] if opening == [hf.bos_token_id] else None
-        spec = json.loads(hf.backend_tokenizer.to_str())
+        text = hf.backend_tokenizer.to_str()
+        named = json.dumps([text, self.bos_id, self.eos_id, {k: str(v) for k, v in hf.special_tokens_map.items()}])
+        self.fingerprint: str = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
+        spec = json.loads(text)
         self._opening = _private(spec)
         continued = spec | {part: _continued(spec[part]) for part in _PREFIXING}
         self._continuing = _private(continued) if continued != spec else self._opening
+        self._memos = {
+            first: WordMemo(part) if words_stand_alone(part) else None
+            for first, part in ((True, spec), (False, continued))
+        }
         added = self._opening.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special) | set(hf.all_special_ids)
         self.special_tokens: dict[str, int] = {self._opening.id_to_token(id) or "": id for id in self.special_ids}
@@ -102,8 +116,13 @@ class Tokenizer:
         return self._backend(first).encode(text, add_special_tokens=False).ids
 
     def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
-        """`encode` of each text, in parallel."""
-        return [e.ids for e in self._backend(first).encode_batch_fast(list(texts), add_special_tokens=False)]
+        """`encode` of each text: by words that were seen before, or by the library, in parallel."""
+        memo = self._memos[first]
+        by_words = [memo is not None and memo.takes(text) for text in texts]
+        known = iter(memo.encode_many(list(compress(texts, by_words))) if memo else ())
+        others = list(compress(texts, map(not_, by_words)))
+        encoded = iter(self._backend(first).encode_batch_fast(others, add_special_tokens=False))
+        return [next(known) if of_memo else next(encoded).ids for of_memo in by_words]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` as a continuation: a space at its beginning stays, special tokens say nothing.

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.data import encode_all, load_template, template_of
-from graft.data.checks import CHECKS, Seen, Subject, check_encoded, clean, counted, examine, find, told
-from graft.data.corpus import Corpus
+from graft.data.checks import CHECKS, Seen, Subject, Watch, clean, counted, examine, find
+from graft.data.corpus import CorpusBuilder
 from graft.errors import DataError
 from graft.records import Conversation, Message, Row, Source
 from tests.data.checks.subjects import Fields, alpaca, subject, talk, tokenizer
@@ -49,35 +49,40 @@ def test_what_no_template_can_write_is_a_fault_of_its_row_alone() -> None:
             said = [Message("user", "a b"), Message("assistant", "c d", trained=True)]
             yield Row(Source("rows.jsonl", line), {}), conversation(line, *said, calls=line == 2)
 
-    kept = Corpus()
+    kept = CorpusBuilder()
     seen = list(examine(read(), template_of({"jinja": FORM}, "mine"), tokenizer(), cutoff=1024, keep=kept))
     assert [row.fault is not None for row in seen] == [False, True, False]
     assert "has no place for tools" in str(seen[1].fault)
-    assert [sequence.source for sequence in kept] == [seen[0].source, seen[2].source]
+    assert [sequence.source for sequence in kept.finish()] == [seen[0].source, seen[2].source]
     assert [row.samples[0].ended for row in seen if row.samples] == [True, True]
 
 
-def test_encoded_rows_are_held_against_what_refuses() -> None:
+def test_encoded_rows_are_held_against_what_refuses_and_the_first_are_named() -> None:
     asked, answered = Message("user", "a b"), Message("assistant", "c d", trained=True)
-    good, silent = conversation(1, asked, answered), conversation(2, asked, Message("assistant", "c d", trained=False))
+    good = conversation(1, asked, answered)
+    silent = [conversation(line, asked, Message("assistant", "c d", trained=False)) for line in range(2, 9)]
 
     def run(*conversations: Conversation, cutoff: int = 1024) -> None:
-        encoded = encode_all(conversations, ALPACA, tokenizer(), cutoff=cutoff, too_long="cut")
-        check_encoded(conversations, [encoded.sequences], ALPACA, tokenizer(), cutoff=cutoff)
+        watch = Watch(ALPACA, tokenizer(), cutoff=cutoff)
+        encode_all(conversations, ALPACA, tokenizer(), cutoff=cutoff, too_long="cut", look=watch.look)
+        watch.refuse()
 
     run(good)
     with pytest.raises(DataError) as caught:
-        run(good, silent)
+        run(good, silent[0])
     assert "untrained: 1 row with no token to train on (rows.jsonl:2:" in caught.value.what
-    whole = len(encode_all([good], ALPACA, tokenizer(), cutoff=1024, too_long="drop").sequences[0])
+    with pytest.raises(DataError) as caught:
+        run(good, *silent)
+    assert "untrained: 7 rows" in caught.value.what
+    assert caught.value.what.count("rows.jsonl:") == 5
+    assert caught.value.what.endswith("; and 2 more)")
+    whole = len(encode_all([good], ALPACA, tokenizer(), cutoff=1024, too_long="drop").samples[0])
     run(good, cutoff=whole - 1)  # cut, as was asked for
-
-
-def test_a_line_names_the_first_rows_and_counts_the_others() -> None:
-    (finding,) = [f for f in find(subject(*[talk(("user", "a b"))] * 7)) if f.check == "untrained"]
-    assert told(finding, shown=2).count("rows.jsonl:") == 2
-    assert told(finding, shown=2).endswith("; and 5 more)")
     assert (counted(1), counted(2000)) == ("1 row", "2,000 rows")
+
+
+def test_all_that_refuses_looks_at_one_row_so_that_training_can_ask_it_of_any_number_of_rows() -> None:
+    assert all(check.look for check in CHECKS.values() if check.severity == "refused")
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -18,7 +18,7 @@ def test_an_answer_whose_end_is_not_learned_is_refused() -> None:
     result = CHECKS["endless"].find(Subject([whole, open_ended], 1024, template="mine"))
     assert result is not None
     assert list(result.rows) == [1]
-    assert "under the template mine" in result.what
+    assert "under this template" in result.what
     assert not found("endless", alpaca("Ask.", "Answer."), talk(("user", "a"), ("assistant", "b")))
 
 

@@ -3,7 +3,7 @@
 from graft.data.checks import copies, rows, text, tokens, tools  # they register their checks
 from graft.data.checks.contract import CHECKS, Check, Found, Seen, Severity, Subject, counted
 from graft.data.checks.copies import same
-from graft.data.checks.examine import Finding, check_encoded, examine, find, told
+from graft.data.checks.examine import Finding, Watch, examine, find
 from graft.data.checks.mend import Cleaned, clean
 
 assert all((copies, rows, text, tokens, tools))
@@ -17,11 +17,10 @@ __all__ = [
     "Seen",
     "Severity",
     "Subject",
-    "check_encoded",
+    "Watch",
     "clean",
     "counted",
     "examine",
     "find",
     "same",
-    "told",
 ]

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from graft.data.checks.nearness import alike
-from graft.data.encode import TooLong
+from graft.data.encoder import TooLong
 from graft.errors import RowFault
 from graft.records import Conversation, Message, Source
 
@@ -110,6 +110,8 @@ class Found:
 
 
 Find = Callable[[Subject], Found | None]
+Look = Callable[[Seen], str]
+"""What is wrong with a row, whatever the others are; "" where nothing is."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,17 @@ class Check:
 
     Args:
         dropped: `--fix` leaves its rows out.
+        look: of a check that needs to see no more than one row.
+        what, fix: what such a check says of the rows that it finds.
     """
 
     name: str
     severity: Severity
     find: Find
     dropped: bool
+    look: Look | None = None
+    what: str = ""
+    fix: str = ""
 
 
 CHECKS: dict[str, Check] = {}
@@ -136,6 +143,25 @@ def check(name: str, severity: Severity, *, dropped: bool = False) -> Callable[[
         assert name not in CHECKS, f"two checks are called {name}"
         CHECKS[name] = Check(name, severity, find, dropped or severity == "refused")
         return find
+
+    return register
+
+
+def row_check(name: str, severity: Severity, *, what: str, fix: str, dropped: bool = False) -> Callable[[Look], Look]:
+    """Register a function that looks at one row as the check `name`.
+
+    Args:
+        what: stands behind the number of rows: "3 rows with ...".
+    """
+
+    def register(look: Look) -> Look:
+        def find(subject: Subject) -> Found | None:
+            rows = {number: fault for number, row in enumerate(subject.rows) if (fault := look(row))}
+            return Found(f"{counted(len(rows))} {what}", fix, rows) if rows else None
+
+        assert name not in CHECKS, f"two checks are called {name}"
+        CHECKS[name] = Check(name, severity, find, dropped or severity == "refused", look, what, fix)
+        return look
 
     return register
 

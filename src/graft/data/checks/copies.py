@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable
 from graft.data.calls import as_json
 from graft.data.checks.contract import Found, Seen, Subject, check, counted
 from graft.data.checks.nearness import NEAR, normal
+from graft.data.keys import written
 from graft.records import Message
 
 
@@ -60,7 +61,7 @@ def contradictions(subject: Subject) -> Found | None:
         if not question:
             continue
         known = answers[question]
-        answer = normal(_written(row.messages[-1:]))
+        answer = normal(written(row.messages[-1:]))
         if known and answer not in known:
             rows[number] = f"asks what {subject.rows[next(iter(known.values()))].source} asks, and answers otherwise"
         known.setdefault(answer, number)
@@ -90,14 +91,8 @@ def asked(row: Seen) -> str:
 
 def _digest(messages: Iterable[Message], row: Seen, *, normalised: bool = False) -> str:
     assert row.conversation
-    written = as_json([_written(messages), row.conversation.tools])
-    return hashlib.sha256((normal(written) if normalised else written).encode()).hexdigest()
-
-
-def _written(messages: Iterable[Message]) -> str:
-    return as_json(
-        [[m.role, m.content, m.context, [[call.name, call.arguments] for call in m.tool_calls]] for m in messages]
-    )
+    said = as_json([written(messages), row.conversation.tools])
+    return hashlib.sha256((normal(said) if normalised else said).encode()).hexdigest()
 
 
 def _root(number: int, near: dict[int, int]) -> int:

@@ -1,19 +1,19 @@
 """Rows -> what checks see of them -> findings."""
 
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Any
 
-from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject
+from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject, counted
 from graft.data.codec import Codec
-from graft.data.corpus import Corpus
-from graft.data.encode import encode_each
+from graft.data.corpus import CorpusBuilder
+from graft.data.encode import encode_any
 from graft.data.template import Template
 from graft.errors import DataError, RowFault
-from graft.records import Conversation, Row, Source, TokenSequence
+from graft.records import Conversation, Row, TokenSequence
 
-_BATCH = 256
+_SHOWN = 5  # rows that an error names
 
 
 @dataclass(frozen=True)
@@ -56,87 +56,78 @@ def examine(
     *,
     cutoff: int,
     prompt_weight: float = 0.0,
-    keep: Corpus | None = None,
+    keep: CorpusBuilder | None = None,
 ) -> Iterator[Seen]:
     """Each row with what it says, what is wrong with it, and the facts of its samples.
 
     Args:
         keep: takes the samples that are within the cutoff.
     """
-    waiting = iter(rows)
     stops = template.stops(codec) | {codec.eos_id}
-    while batch := list(islice(waiting, _BATCH)):
-        read = [conversation for _, conversation in batch if isinstance(conversation, Conversation)]
-        encoded = iter(_encoded(read, template, codec, prompt_weight))
-        for row, conversation in batch:
-            if isinstance(conversation, RowFault):
-                yield Seen(row.source, row.fields, fault=conversation)
-                continue
-            samples = next(encoded)
-            if isinstance(samples, RowFault):
-                yield Seen(row.source, row.fields, conversation, samples)
-            else:
-                if keep is not None:
-                    for sample in samples:
-                        if len(sample) <= cutoff:
-                            keep.append(sample)
-                facts = tuple(_facts(sample, stops, cutoff) for sample in samples)
-                yield Seen(row.source, row.fields, conversation, samples=facts)
+    waiting: deque[tuple[Row, Conversation | RowFault]] = deque()
+
+    def conversations() -> Iterator[Conversation]:
+        for item in rows:
+            waiting.append(item)
+            if isinstance(item[1], Conversation):
+                yield item[1]
+
+    for conversation, samples in encode_any(conversations(), template, codec, prompt_weight):
+        yield from _faulty(waiting)
+        row, _ = waiting.popleft()
+        if isinstance(samples, DataError):
+            yield Seen(row.source, row.fields, conversation, RowFault(samples.what))
+            continue
+        if keep is not None:
+            keep.append_row([sample for sample in samples if len(sample) <= cutoff])
+        facts = tuple(_facts(sample, stops, cutoff) for sample in samples)
+        yield Seen(row.source, row.fields, conversation, samples=facts)
+    yield from _faulty(waiting)
 
 
-def check_encoded(
-    conversations: Sequence[Conversation],
-    corpora: Iterable[Corpus],
-    template: Template,
-    codec: Codec,
-    *,
-    cutoff: int,
-) -> None:
-    """What of the checks refuses rows that are read and encoded already, before a run begins.
+def _faulty(waiting: deque[tuple[Row, Conversation | RowFault]]) -> Iterator[Seen]:
+    """The rows up to the next conversation."""
+    while waiting and isinstance(fault := waiting[0][1], RowFault):
+        row, _ = waiting.popleft()
+        yield Seen(row.source, row.fields, fault=fault)
+
+
+class Watch:
+    """Shows rows that are encoded, one by one, to the checks that refuse data.
 
     Args:
-        corpora: hold the samples of these conversations that are within the cutoff.
-
-    Raises:
-        DataError: a check refuses them; all its rows are counted and the first ones are named.
+        cutoff: as in `DataConfig`.
     """
-    stops = template.stops(codec) | {codec.eos_id}
-    facts: dict[Source | None, list[Facts]] = {}
-    for source, tokens, trained, last in chain.from_iterable(corpus.endings() for corpus in corpora):
-        ended = last in stops or tokens >= cutoff  # one that long may be cut, as was asked for
-        facts.setdefault(source, []).append(Facts(tokens, trained, trained, ended))
-    rows = [Seen(c.source, {}, c, samples=tuple(facts.get(c.source, ()))) for c in conversations]
-    for finding in find(Subject(rows, cutoff), severity="refused"):
-        raise DataError(told(finding), fix=finding.found.fix)
 
+    def __init__(self, template: Template, codec: Codec, *, cutoff: int) -> None:
+        self._stops = template.stops(codec) | {codec.eos_id}
+        self._cutoff = cutoff
+        self._checks = [(check, check.look) for check in CHECKS.values() if check.severity == "refused" and check.look]
+        self._found: dict[str, list[str]] = {}
+        self._counts: Counter[str] = Counter()
 
-def told(finding: Finding, shown: int = 5) -> str:
-    """A finding in one line, its first rows named."""
-    places = finding.places()
-    named = "; ".join(f"{at}: {what}" for at, what in places[:shown])
-    more = f"; and {len(places) - shown} more" if len(places) > shown else ""
-    return (
-        f"{finding.check}: {finding.found.what} ({named}{more})" if places else f"{finding.check}: {finding.found.what}"
-    )
+    def look(self, conversation: Conversation, samples: Sequence[TokenSequence]) -> None:
+        facts = tuple(_facts(sample, self._stops, self._cutoff) for sample in samples)
+        row = Seen(conversation.source, {}, conversation, samples=facts)
+        for check, look in self._checks:
+            if fault := look(row):
+                self._counts[check.name] += 1
+                if self._counts[check.name] <= _SHOWN:
+                    self._found.setdefault(check.name, []).append(f"{row.source}: {fault}")
+
+    def refuse(self) -> None:
+        """Raise a DataError if a check refuses rows: all of them are counted and the first ones are named."""
+        for name, places in self._found.items():
+            check, count = CHECKS[name], self._counts[name]
+            more = f"; and {count - len(places)} more" if count > len(places) else ""
+            raise DataError(f"{name}: {counted(count)} {check.what} ({'; '.join(places)}{more})", fix=check.fix)
 
 
 def _facts(sample: TokenSequence, stops: frozenset[int], cutoff: int) -> Facts:
     """What checks ask of a sample that is as long as its row; `stops` are the tokens that end a turn."""
     trained = sample.trained_tokens
-    kept = sum(sample.trained[:cutoff]) if len(sample) > cutoff else trained
+    kept = sample.trained[:cutoff].count(True) if len(sample) > cutoff else trained
     last = len(sample) - 1
     while last and not sample.trained[last]:
         last -= 1
     return Facts(len(sample), trained, kept, sample.ids[last] in stops)
-
-
-def _encoded(
-    conversations: Sequence[Conversation], template: Template, codec: Codec, prompt_weight: float
-) -> list[list[TokenSequence] | RowFault]:
-    """The samples of each conversation; where the template has no place for something in one, that."""
-    try:
-        return [samples for _, samples in encode_each(conversations, template, codec, prompt_weight)]
-    except DataError as error:
-        if len(conversations) == 1:
-            return [RowFault(error.what.removeprefix(f"{conversations[0].source}: "))]
-    return [_encoded([conversation], template, codec, prompt_weight)[0] for conversation in conversations]

@@ -2,51 +2,38 @@
 
 from itertools import pairwise
 
-from graft.data.checks.contract import Found, Subject, check, counted
+from graft.data.checks.contract import Seen, row_check
 from graft.errors import FaultKind
 from graft.records import Message
 
 MEND = "mend these rows, or leave them out with --fix"
 
 
-@check("unreadable", "refused")
-def unreadable(subject: Subject) -> Found | None:
-    return _faults(subject, "layout", "that cannot be read")
+def _fault_check(name: str, kind: FaultKind, what: str) -> None:
+    """Register a check for rows with a fault of this kind."""
+
+    def look(row: Seen) -> str:
+        return str(row.fault) if row.fault and row.fault.kind == kind else ""
+
+    row_check(name, "refused", what=what, fix=MEND)(look)
 
 
-@check("roles", "refused")
-def roles(subject: Subject) -> Found | None:
-    return _faults(subject, "roles", "with messages out of order, or two system messages")
+_fault_check("unreadable", "layout", "that cannot be read")
+_fault_check("roles", "roles", "with messages out of order, or two system messages")
+_fault_check("empty", "empty", "with nothing where words are due")
+_fault_check("calls", "calls", "with a tool call that is no JSON, or no call")
+_fault_check("characters", "encoding", "with characters that no tokenizer can read")
 
 
-@check("empty", "refused")
-def empty(subject: Subject) -> Found | None:
-    return _faults(subject, "empty", "with nothing where words are due")
-
-
-@check("calls", "refused")
-def calls(subject: Subject) -> Found | None:
-    return _faults(subject, "calls", "with a tool call that is no JSON, or no call")
-
-
-@check("characters", "refused")
-def characters(subject: Subject) -> Found | None:
-    return _faults(subject, "encoding", "with characters that no tokenizer can read")
-
-
-@check("turns", "warning")
-def turns(subject: Subject) -> Found | None:
+@row_check(
+    "turns",
+    "warning",
+    what="where one party speaks twice in a row, the assistant begins, or nobody answers",
+    fix="see that no message is missing",
+)
+def turns(row: Seen) -> str:
     """Who speaks when: legal, but seldom meant."""
-    rows = {number: fault for number, row in enumerate(subject.rows) if (fault := _odd_turns(row.messages))}
-    if not rows:
-        return None
-    what = f"{counted(len(rows))} where one party speaks twice in a row, the assistant begins, or nobody answers"
-    return Found(what, "see that no message is missing", rows)
-
-
-def _faults(subject: Subject, kind: FaultKind, what: str) -> Found | None:
-    rows = {number: str(row.fault) for number, row in enumerate(subject.rows) if row.fault and row.fault.kind == kind}
-    return Found(f"{counted(len(rows))} {what}", MEND, rows) if rows else None
+    return _odd_turns(row.messages)
 
 
 def _odd_turns(messages: tuple[Message, ...]) -> str:

@@ -2,38 +2,35 @@
 
 import statistics
 
-from graft.data.checks.contract import Facts, Found, Seen, Subject, check, counted
+from graft.data.checks.contract import Facts, Found, Seen, Subject, check, counted, row_check
 from graft.data.checks.rows import MEND
 
 _FAR = 10  # times the median length
 _LONG = 2048  # tokens; below this no row is long, whatever the others are
 
 
-@check("untrained", "refused")
-def untrained(subject: Subject) -> Found | None:
-    rows = {
-        number: f"{counted(row.samples[0].tokens, 'token')}, and none is trained"
-        for number, row in enumerate(subject.rows)
-        if row.samples and not any(facts.trained for facts in row.samples)
-    }
-    if not rows:
-        return None
-    fix = f"{MEND}; `data.train_on` and a message's own `loss` say what is learned"
-    return Found(f"{counted(len(rows))} with no token to train on", fix, rows)
+@row_check(
+    "untrained",
+    "refused",
+    what="with no token to train on",
+    fix=f"{MEND}; `data.train_on` and a message's own `loss` say what is learned",
+)
+def untrained(row: Seen) -> str:
+    if not row.samples or any(facts.trained for facts in row.samples):
+        return ""
+    return f"{counted(row.samples[0].tokens, 'token')}, and none is trained"
 
 
-@check("endless", "refused")
-def endless(subject: Subject) -> Found | None:
+@row_check(
+    "endless",
+    "refused",
+    what="whose answer has no end token behind it under this template",
+    fix="take a template that ends each turn with a special token, such as alpaca",
+)
+def endless(row: Seen) -> str:
     """Answers with no end token behind them, which teach never to stop."""
-    rows = {
-        number: "nothing trained ends the last answer"
-        for number, row in enumerate(subject.rows)
-        if row.messages and row.messages[-1].role == "assistant" and any(map(_endless, row.samples))
-    }
-    if not rows:
-        return None
-    what = f"{counted(len(rows))} whose answer has no end token behind it under the template {subject.template}"
-    return Found(what, "take a template that ends each turn with a special token, such as alpaca", rows)
+    answered = row.messages and row.messages[-1].role == "assistant"
+    return "nothing trained ends the last answer" if answered and any(map(_endless, row.samples)) else ""
 
 
 def _endless(facts: Facts) -> bool:

@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graft.data.checks.contract import Found, Seen, Subject, check, counted
+from graft.data.checks.contract import Seen, counted, row_check
 from graft.data.checks.rows import MEND
 
 POLLUTED = ("tools", "functions")
 """Keys of a row whose nulls `--fix` takes out."""
 
 
-@check("unknown-calls", "refused")
-def unknown_calls(subject: Subject) -> Found | None:
+@row_check("unknown-calls", "refused", what="with a call of a function that is not in `tools`", fix=MEND)
+def unknown_calls(row: Seen) -> str:
     """Calls of what is not among the row's tools. Rows that list no tools may have them in their words."""
-    rows = {n: ", ".join(names) for n, row in enumerate(subject.rows) if (names := list(_unlisted(row)))}
-    if not rows:
-        return None
-    return Found(f"{counted(len(rows))} with a call of a function that is not in `tools`", MEND, rows)
+    return ", ".join(_unlisted(row))
 
 
 def _unlisted(row: Seen) -> Iterator[str]:
@@ -27,18 +24,11 @@ def _unlisted(row: Seen) -> Iterator[str]:
         yield from (f"`{name}` is called, and there are {', '.join(listed)}" for name in called if name not in listed)
 
 
-@check("null-schemas", "warning")
-def null_schemas(subject: Subject) -> Found | None:
+@row_check("null-schemas", "warning", what="whose tools have keys that are null", fix="--fix takes them out")
+def null_schemas(row: Seen) -> str:
     """Keys that a table's columns gave every tool, empty where it has none. The model would be shown them all."""
-    rows = {}
-    for number, row in enumerate(subject.rows):
-        nulls = sum(count_nulls(tool) for tool in (row.conversation.tools if row.conversation else ()))
-        if nulls:
-            rows[number] = f"{counted(nulls, 'null')} in `tools`"
-    if not rows:
-        return None
-    what = f"{counted(len(rows))} whose tools have keys that are null"
-    return Found(what, "--fix takes them out", rows)
+    nulls = sum(count_nulls(tool) for tool in (row.conversation.tools if row.conversation else ()))
+    return f"{counted(nulls, 'null')} in `tools`" if nulls else ""
 
 
 def count_nulls(value: Any) -> int:

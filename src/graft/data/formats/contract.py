@@ -87,8 +87,11 @@ def text_at(fields: Fields, key: str, *, needed: bool = True) -> str:
 
 def whole(text: str, key: str) -> str:
     """`text`, if a tokenizer can read it."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise RowFault(f"`{key}` holds half a surrogate pair, which no tokenizer can read", "encoding")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        what = f"`{key}` holds half a surrogate pair, which no tokenizer can read"
+        raise RowFault(what, "encoding") from None
     return text
 
 

@@ -25,7 +25,8 @@ def read_conversations(
     train_on: Iterable[str] = ("assistant",),
     say: Callable[[str], None] = lambda note: None,
 ) -> Iterator[Conversation]:
-    """What the rows say, one at a time, by the format named or recognised from the first row.
+    """What the rows say, one at a time, by the format named or recognised from the first row. Behind a faulty row none
+    is given any more, but all are read.
 
     Args:
         format_name: "auto", a name of `FORMATS`, or `file.py:function`.
@@ -41,7 +42,8 @@ def read_conversations(
     count = 0
     for row, read in read_each(rows, format_name, train_on=train_on, say=say):
         if isinstance(read, Conversation):
-            yield read
+            if not count:  # nobody will have the others
+                yield read
             continue
         count += 1
         if count <= _SHOWN:

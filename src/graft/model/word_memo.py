@@ -1,0 +1,76 @@
+"""Ids of a text from those of its words, where the vocabulary proves that no token spans two of them.
+
+The tokenizers of Llama and Llama 2 cut a text nowhere before they merge, so the library merges every text anew, however
+often its words were seen. But where no merge makes a token that has a space behind another character, none goes over
+the place before a space: a text is a sequence of words, each with the space before it, and the ids of a word are always
+the same.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import tokenizers
+
+_SPACE = "\u2581"  # how SentencePiece writes a space
+_REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+_PREPEND = {"type": "Prepend", "prepend": _SPACE}
+_KEPT = 2**17  # words, about 40 MB; a book has fewer
+_MEAN = 12  # characters of a word at most, on average; what is longer, such as Chinese, does not come again
+_OTHERWISE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+
+
+class WordMemo:
+    """Encodes by remembering words, and gives what the library gives.
+
+    Args:
+        spec: the JSON of a tokenizer whose `words_stand_alone`.
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self._prepends = spec["normalizer"].get("normalizers", [])[:1] == [_PREPEND]
+        bare = spec | {"normalizer": None, "post_processor": None, "added_tokens": []}
+        self._library = tokenizers.Tokenizer.from_str(json.dumps(bare | {"truncation": None, "padding": None}))
+        self._behind_space: dict[str, list[int]] = {}
+        self._at_start: dict[str, list[int]] = {}
+
+    def takes(self, text: str) -> bool:
+        """Whether `text` is a sequence of short words with one space between them."""
+        odd = not text or "  " in text or _SPACE in text or (self._prepends and text[0] == " ")
+        return not odd and (text.count(" ") + 1) * _MEAN > len(text)
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text; it `takes` them all."""
+        words = [text.split(" ") for text in texts]
+        first = [[] if self._prepends else [some.pop(0)] for some in words]
+        self._learn(self._behind_space, set(chain.from_iterable(words)), space=_SPACE)
+        self._learn(self._at_start, set(chain.from_iterable(first)), space="")
+        start, behind = self._at_start.__getitem__, self._behind_space.__getitem__
+        return [
+            list(chain(chain.from_iterable(map(start, one)), chain.from_iterable(map(behind, some))))
+            for one, some in zip(first, words, strict=True)
+        ]
+
+    def _learn(self, known: dict[str, list[int]], words: set[str], *, space: str) -> None:
+        if len(known) + len(words - known.keys()) > _KEPT:
+            known.clear()
+        new = list(words - known.keys())
+        encoded = self._library.encode_batch_fast([space + word for word in new], add_special_tokens=False)
+        known.update(zip(new, (one.ids for one in encoded), strict=True))
+
+
+def words_stand_alone(spec: dict[str, Any]) -> bool:
+    """Whether the vocabulary and the settings of a tokenizer prove that the ids of a word depend on nothing else."""
+    model, normalizer = spec["model"], spec["normalizer"] or {}
+    steps = normalizer.get("normalizers") if normalizer.get("type") == "Sequence" else [normalizer]
+    if steps not in ([_REPLACE], [_PREPEND, _REPLACE]) or spec["pre_tokenizer"] is not None:
+        return False
+    if model["type"] != "BPE" or any(model.get(name) for name in _OTHERWISE) or not model.get("byte_fallback"):
+        return False
+    if any(f"<0x{byte:02X}>" not in model["vocab"] for byte in range(256)):
+        return False  # what is not in the vocabulary becomes unknown, and several of these one
+    if any(not token["special"] for token in spec["added_tokens"]):
+        return False  # it would be found in a text before all else
+    made = ("".join(merge) if isinstance(merge, list) else merge.replace(" ", "", 1) for merge in model["merges"])
+    return not any(_SPACE in token.lstrip(_SPACE) for token in made)
