@@ -68,7 +68,9 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
         parts["held-out"] = encoded.part(chosen, "held-out row")
     train = parts["training"].samples
     if settings.mix:
-        train = train.take(np.repeat(np.arange(len(train)), _mixed(settings, encoded, ~chosen)[train.rows]))
+        train = train.take(
+            np.repeat(np.arange(len(train), dtype=np.int32), _mixed(settings, encoded, ~chosen)[train.rows])
+        )
     return Samples(
         train=train,
         held_out=parts["held-out"].samples if chosen.any() else [],
