@@ -46,7 +46,7 @@ class Table:
         if self._file is None:
             return np.frombuffer(self._waiting, dtype=self._shape)
         self._flush()
-        return np.memmap(self._file, dtype=self._shape, mode="r")
+        return np.asarray(np.memmap(self._file, dtype=self._shape, mode="r"))
 
     def _flush(self) -> None:
         try:

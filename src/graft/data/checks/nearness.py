@@ -5,7 +5,7 @@ G = stretches of a text, P = hash functions.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -102,8 +102,8 @@ class Nearness:
             return np.unique(_stretches([self._words[number]]))
 
         for band in range(_BANDS):
-            for bucket in _buckets(keys[:, band], said):
-                _pair(bucket, signatures, stretches, partner)
+            numbers, buckets = _crowded(keys[:, band], said)
+            _pair(numbers, buckets, signatures, stretches, partner)
         return partner
 
     def _sign(self) -> None:
@@ -115,41 +115,46 @@ class Nearness:
         self._characters = 0
 
 
-def _pair(bucket: Numbers, signatures: _Hashes, stretches: Callable[[int], _Hashes], partner: Numbers) -> None:
-    """Find partners among the texts of one bucket, whose numbers ascend."""
-    waiting = bucket
+def _pair(
+    numbers: Numbers, buckets: Numbers, signatures: _Hashes, stretches: Callable[[int], _Hashes], partner: Numbers
+) -> None:
+    """Find partners among the texts (N,) of each bucket, whose numbers ascend in it."""
     for _ in range(_ROUNDS):
-        if len(waiting) < 2:
-            return
-        first, others = int(waiting[0]), waiting[1:]
-        promising = _estimates(signatures, first, others) >= NEAR - _DOUBT
-        near = promising & (partner[others] <= first)
-        for place in np.flatnonzero(promising & ~near).tolist():
-            other = int(others[place])
-            if _jaccard(stretches(first), stretches(other)) >= NEAR:
-                partner[other] = first
+        begins = np.diff(buckets, prepend=-1) > 0
+        first = numbers[begins][np.cumsum(begins) - 1][~begins]
+        numbers, buckets = numbers[~begins], buckets[~begins]
+        near = partner[numbers] == first  # as another band told
+        unknown = np.flatnonzero(~near)
+        promising = unknown[_estimates(signatures, first[unknown], numbers[unknown]) >= NEAR - _DOUBT]
+        near[promising] = partner[numbers[promising]] < first[promising]
+        for place in promising[~near[promising]].tolist():
+            one, other = int(first[place]), int(numbers[place])
+            if _jaccard(stretches(one), stretches(other)) >= NEAR:
+                partner[other] = one
                 near[place] = True
-        waiting = others[~near]
+        numbers, buckets = numbers[~near], buckets[~near]
 
 
-def _estimates(signatures: _Hashes, first: int, others: Numbers) -> NDArray[np.float64]:
-    """Share of hashes that each of the others has in common with the first."""
-    parts = [others[start : start + _COMPARED] for start in range(0, len(others), _COMPARED)]
-    least = signatures[first]
-    return np.concatenate([np.count_nonzero(signatures[part] == least, axis=1) for part in parts]) / len(least)
+def _estimates(signatures: _Hashes, first: Numbers, others: Numbers) -> NDArray[np.float64]:
+    """Share of hashes that each of the others (N,) has in common with its first."""
+    agreeing = np.zeros(len(others), dtype=np.int64)
+    for start in range(0, len(others), _COMPARED):
+        part = slice(start, start + _COMPARED)
+        agreeing[part] = np.count_nonzero(signatures[others[part]] == signatures[first[part]], axis=1)
+    return agreeing / (_BANDS * _ROWS)
 
 
-def _buckets(keys: NDArray[np.uint64], said: NDArray[np.bool_]) -> Iterator[Numbers]:
-    """Numbers of texts whose keys agree, two at least."""
+def _crowded(keys: NDArray[np.uint64], said: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
+    """The texts (N,) whose key another one has too, bucket by bucket, and the number of the bucket of each (N,)."""
     numbers = np.flatnonzero(said)
     key = keys[numbers]
     order = np.argsort(key, kind="stable")
     numbers, key = numbers[order], key[order]
-    starts = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1]))) if len(key) else numbers
-    stops = np.append(starts[1:], len(key))
-    several = stops - starts > 1
-    for start, stop in zip(starts[several].tolist(), stops[several].tolist(), strict=True):
-        yield numbers[start:stop]
+    new = np.ones(len(key) + 1, dtype=bool)  # the key differs from the one before
+    new[1:-1] = key[1:] != key[:-1]
+    buckets = np.cumsum(new[:-1]) - 1
+    several = ~(new[:-1] & new[1:])
+    return numbers[several], buckets[several]
 
 
 def _signatures(texts: Sequence[str]) -> _Hashes:

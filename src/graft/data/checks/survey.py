@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from graft.data.checks.contract import (
     Terms,
 )
 from graft.data.checks.nearness import Nearness, normal
-from graft.data.keys import content_key, written
+from graft.data.keys import key_of, listed, written_message
 from graft.data.spill import Table, Texts
 
 KEPT = np.dtype(
@@ -85,9 +85,9 @@ class Survey:
         flags = FOREIGN * foreign | FAULTY * (row.fault is not None)
         key, digests = 0, (_NOTHING,) * 3
         if row.conversation:
-            flags |= SAID | PLAIN * (row.messages[0].role == "text")
-            key, digests = content_key(row.conversation), _digests(row)
-            flags |= ASKED * (digests[1] != _NOTHING)
+            parts = [written_message(message) for message in row.messages]
+            key, digests = key_of(listed(parts)), _digests(row, parts)
+            flags |= SAID | PLAIN * (row.messages[0].role == "text") | ASKED * (digests[1] != _NOTHING)
         return _RECORD.pack(
             self._files.setdefault(row.source.path, len(self._files)),
             row.source.line,
@@ -100,16 +100,20 @@ class Survey:
         )
 
 
-def _digests(row: Seen) -> tuple[bytes, bytes, bytes]:
+def _digests(row: Seen, parts: Sequence[str]) -> tuple[bytes, bytes, bytes]:
     """Of all that is said to the letter; of what stands before the last answer, but for case and space; of both these
-    and the answer. The last two are empty where nothing is asked."""
+    and the answer. The last two are empty where nothing is asked.
+
+    Args:
+        parts: what each message says, as JSON.
+    """
     assert row.conversation
     tools = row.conversation.tools
-    text = _digest(as_json([written(row.messages), tools]))
+    text = _digest(as_json([listed(parts), tools]))
     if len(row.messages) < 2 or row.messages[-1].role != "assistant":
         return text, _NOTHING, _NOTHING
-    question = _digest(normal(as_json([written(row.messages[:-1]), tools])))
-    return text, question, _digest(normal(written(row.messages[-1:])), question)
+    question = _digest(normal(as_json([listed(parts[:-1]), tools])))
+    return text, question, _digest(normal(listed(parts[-1:])), question)
 
 
 def _digest(text: str, before: bytes = b"") -> bytes:
