@@ -1,11 +1,9 @@
 from collections.abc import Callable
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.data.checks import CHECKS
-from graft.data.checks.contract import first_of
 from tests.data.checks.subjects import alpaca, found, subject, talk
 
 LONG = (
@@ -97,12 +95,6 @@ def test_rows_are_grouped_as_when_each_is_held_against_the_others(rows: list[tup
         if begins[number] != number
         and (asked[number], answers[number]) not in zip(asked[:number], answers[:number], strict=True)
     }
-
-
-def test_halves_of_keys_that_agree_by_chance_are_no_copies() -> None:
-    keys = np.array([[1, 2], [1, 3], [1, 2], [4, 2]], dtype=np.uint64)
-    assert first_of(keys, np.ones(4, dtype=bool)).tolist() == [0, 1, 0, 3]
-    assert first_of(keys, np.array([False, True, True, True])).tolist() == [0, 1, 2, 3]
 
 
 def test_rows_that_cannot_be_read_are_no_copies() -> None:

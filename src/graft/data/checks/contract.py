@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.data.checks.nearness import Nearness, Numbers
+from graft.data.checks.groups import Numbers, first_of
+from graft.data.checks.nearness import Nearness
 from graft.data.encoder import TooLong
 from graft.errors import RowFault
 from graft.records import Conversation, Message, Source
@@ -156,26 +157,6 @@ class Subject:
         """The number of the first row to train on (R,) that says to the letter what a row says; its own where it is the
         first, or is not trained on."""
         return first_of(self.facts["text"], self.has(SAID) & ~self.held_out)
-
-
-def first_of(keys: NDArray[np.uint64], among: NDArray[np.bool_]) -> Numbers:
-    """The number of the first row (R,) with the key of a row; its own where it is not among those that are asked about.
-
-    Args:
-        keys: 128 bits made of what is compared (R, 2). That any two of 5 million rows agree by chance is less likely
-            than 1 in 10**25.
-    """
-    numbers = np.flatnonzero(among)
-    first = np.arange(len(keys))
-    order = np.argsort(keys[numbers, 0], kind="stable")
-    low, high = keys[numbers, 0][order], keys[numbers, 1][order]
-    numbers = numbers[order]
-    # Halves that agree and others that do not are too rare to be worth a sort of their own, but they are no copies.
-    begins = np.concatenate(([True], low[1:] != low[:-1])) if len(low) else np.zeros(0, dtype=bool)
-    starts = numbers[begins][np.cumsum(begins) - 1]
-    agreeing = high == keys[starts, 1]
-    first[numbers[agreeing]] = starts[agreeing]
-    return first
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.data.checks.contract import ASKED, FOREIGN, SAID, Found, Places, Subject, check, counted, first_of
-from graft.data.checks.nearness import NEAR, Numbers
+from graft.data.checks.contract import ASKED, FOREIGN, SAID, Found, Places, Subject, check, counted
+from graft.data.checks.groups import Numbers, first_of
+from graft.data.checks.nearness import NEAR
 
 
 @check("duplicates", "warning", dropped=True)

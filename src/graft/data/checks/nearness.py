@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from graft.data.checks.groups import Numbers, crowded, leaders
 from graft.data.spill import Table, Texts
 
 NEAR = 0.8
@@ -26,7 +27,6 @@ _ROUNDS = 8  # texts of one bucket that the others are held against
 _DOUBT = 0.15  # how far an estimate from 128 hashes may be off: four standard deviations
 
 _Hashes = NDArray[np.uint32]
-Numbers = NDArray[np.int64]
 _RANDOM = np.random.Generator(np.random.PCG64(20260101))  # fixed: the same texts give the same pairs everywhere
 _FACTORS: _Hashes = _RANDOM.integers(0, 2**31, (_BANDS * _ROWS, 1), dtype=np.uint32) * np.uint32(2) + np.uint32(1)
 _TERMS: _Hashes = _RANDOM.integers(0, 2**32, (_BANDS * _ROWS, 1), dtype=np.uint32)
@@ -102,7 +102,7 @@ class Nearness:
             return np.unique(_stretches([self._words[number]]))
 
         for band in range(_BANDS):
-            numbers, buckets = _crowded(keys[:, band], said)
+            numbers, buckets = crowded(keys[:, band], said)
             _pair(numbers, buckets, signatures, stretches, partner)
         return partner
 
@@ -120,9 +120,8 @@ def _pair(
 ) -> None:
     """Find partners among the texts (N,) of each bucket, whose numbers ascend in it."""
     for _ in range(_ROUNDS):
-        begins = np.diff(buckets, prepend=-1) > 0
-        first = numbers[begins][np.cumsum(begins) - 1][~begins]
-        numbers, buckets = numbers[~begins], buckets[~begins]
+        leading, begins = leaders(numbers, buckets)
+        first, numbers, buckets = leading[~begins], numbers[~begins], buckets[~begins]
         near = partner[numbers] == first  # as another band told
         unknown = np.flatnonzero(~near)
         promising = unknown[_estimates(signatures, first[unknown], numbers[unknown]) >= NEAR - _DOUBT]
@@ -142,19 +141,6 @@ def _estimates(signatures: _Hashes, first: Numbers, others: Numbers) -> NDArray[
         part = slice(start, start + _COMPARED)
         agreeing[part] = np.count_nonzero(signatures[others[part]] == signatures[first[part]], axis=1)
     return agreeing / (_BANDS * _ROWS)
-
-
-def _crowded(keys: NDArray[np.uint64], said: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
-    """The texts (N,) whose key another one has too, bucket by bucket, and the number of the bucket of each (N,)."""
-    numbers = np.flatnonzero(said)
-    key = keys[numbers]
-    order = np.argsort(key, kind="stable")
-    numbers, key = numbers[order], key[order]
-    new = np.ones(len(key) + 1, dtype=bool)  # the key differs from the one before
-    new[1:-1] = key[1:] != key[:-1]
-    buckets = np.cumsum(new[:-1]) - 1
-    several = ~(new[:-1] & new[1:])
-    return numbers[several], buckets[several]
 
 
 def _signatures(texts: Sequence[str]) -> _Hashes:
