@@ -64,7 +64,7 @@ def show(config: Config, *, numbers: Sequence[int] = (), html: Path | None = Non
     template = load_template(config.data.template, tokenizer.chat_template)
     wanted = set(numbers or range(1, (MANY if html else FEW) + 1))
     survey, tally, chosen = Survey(Terms(config.data.cutoff), checks=()), Tally(), dict[int, Seen]()
-    with TemporaryDirectory(dir=spill_folder()) as folder:
+    with TemporaryDirectory(prefix="show-", dir=spill_folder()) as folder:
         builder = CorpusBuilder(Path(folder))
         for number, seen in enumerate(seen_rows(config.data, template, tokenizer, say, builder), start=1):
             survey.add(seen)
