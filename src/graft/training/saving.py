@@ -17,8 +17,8 @@ class Saves:
     def __init__(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._thread: Thread | None = None
+        self._outcome: Saved | BaseException | None = None  # of the thread; read when it has ended
         self._written: list[Saved] = []
-        self._failed: list[BaseException] = []
         self.last = 0
         """The step whose checkpoint was begun last."""
 
@@ -32,9 +32,9 @@ class Saves:
 
     def _run(self, step: int, write: Callable[[], Path]) -> None:
         try:
-            self._written.append(Saved(step, write()))
+            self._outcome = Saved(step, write())
         except BaseException as error:  # of a thread: it is raised in the one that trains
-            self._failed.append(error)
+            self._outcome = error
 
     def take(self, *, wait: bool = False) -> list[Saved]:
         """The checkpoints that stand and were not taken yet.
@@ -56,8 +56,9 @@ class Saves:
             self._thread.join()
 
     def _join(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._failed:
-            raise self._failed.pop()
+        self.settle()
+        outcome, self._outcome, self._thread = self._outcome, None, None
+        if isinstance(outcome, Saved):
+            self._written.append(outcome)
+        elif outcome is not None:
+            raise outcome
