@@ -1,6 +1,7 @@
 """A run's folder: opened, gone on with, and finished."""
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -121,6 +122,8 @@ class Run:
         self.metrics = MetricsFile(self.out / "metrics.jsonl", step=state.step - bool(state.owed))
         self.first_held_out_loss = state.first_held_out_loss
         self.checkpoints.forget_after(state.step)
+        for unfinished in self.out.glob(f".{ADAPTER_FOLDER}.*"):
+            shutil.rmtree(unfinished)
         if standing == "unfinished":
             self._say_where(state)
         return state.step, state.owed
