@@ -22,18 +22,19 @@ CALLS = ("write", "fsync", "rename", "replace", "open", "mkdir")
 def main() -> None:
     from graft.cli import main as graft
 
-    orders, sys.stdin = sys.stdin, open(os.devnull)  # a life has its own
-    warm = json.loads(orders.readline())
-    run(graft, warm)  # here, not in a child: what it imports and keeps, every life has
-    print("ready", flush=True)
-    while line := orders.readline():
-        pid = os.fork()
-        if pid == 0:
-            os._exit(run(graft, json.loads(line)))
-        print(pid, flush=True)
-        orders.readline()  # until then the process id is nobody else's, though the life may be over
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    orders = sys.stdin
+    with Path(os.devnull).open() as sys.stdin:
+        warm = json.loads(orders.readline())
+        run(graft, warm)  # here, not in a child: what it imports and keeps, every life has
+        print("ready", flush=True)
+        while line := orders.readline():
+            pid = os.fork()
+            if pid == 0:
+                os._exit(run(graft, json.loads(line)))
+            print(pid, flush=True)
+            orders.readline()  # until then the process id is nobody else's, though the life may be over
+            _, status = os.waitpid(pid, 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 def run(graft: Any, life: dict[str, Any]) -> int:
@@ -89,8 +90,11 @@ def send_signals(function: str, number: int, names: list[str]) -> None:
             done["calls"] += 1
             if done["calls"] == number:
                 sys.setprofile(None)
-                for name in names:
-                    os.kill(os.getpid(), getattr(signal, name))
+                wanted = [getattr(signal, name) for name in names]
+                signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # so that the second comes whatever the first does
+                for one in wanted:
+                    os.kill(os.getpid(), one)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
 
     threading.setprofile(entered)
     sys.setprofile(entered)
