@@ -34,6 +34,8 @@ MAY_CHANGE = {
 }
 """Settings that a run may go on with changed, if it is allowed, and why."""
 
+_SHOWN = 80  # characters of a value in an error
+
 # What `--out` may be taken for: of a process that was killed before it wrote the settings, only hidden files are left.
 Standing = Literal["new", "unfinished", "finished"]
 
@@ -182,4 +184,6 @@ def _listed(changes: Sequence[Change]) -> str:
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"{text[:12]}..." if len(text) == 64 and text.isalnum() else text or "none"
+    if len(text) == 64 and text.isalnum():  # a hash
+        return f"{text[:12]}..."
+    return f"{text[:_SHOWN]}..." if len(text) > _SHOWN else text or "none"
