@@ -51,6 +51,21 @@ def test_a_call_that_fails(call: str, number: int, name: str, zygote: Zygote, ex
     assert is_survived(zygote, expected, tmp_path / "run", call, number, name, metrics=False)
 
 
+@pytest.mark.parametrize(("limit", "at"), [(3_900, "step-000002"), (20_000, "the result")])
+def test_a_file_that_the_system_does_not_take(
+    limit: int, at: str, zygote: Zygote, expected: Result, tmp_path: Path
+) -> None:
+    """A limit of the system itself, at a checkpoint and at the report."""
+    out = tmp_path / "run"
+    code, words = zygote.live(zygote.train(out, *SHORT), longest_file=limit)
+    assert code == DiskError.exit_code, words
+    assert at in words
+    assert "cannot be written: File too large" in words
+    code, words = zygote.live(zygote.train(out, *SHORT))
+    assert code == 0, words
+    assert result_of(out) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("metrics", [False, True])
 @pytest.mark.parametrize("name", ["ENOSPC", "EIO"])

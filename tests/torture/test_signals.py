@@ -12,6 +12,9 @@ from tests.torture.conftest import Result, Zygote, leftovers, result_of
 CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
+NAMES = ["SIGTERM", pytest.param("SIGINT", marks=pytest.mark.slow)]
+
+
 def steps_in(out: Path) -> int:
     return len((out / "metrics.jsonl").read_text().splitlines())
 
@@ -21,7 +24,7 @@ def sent(function: str, number: int = 1, *names: str) -> dict[str, Any]:
     return {"function": function, "number": number, "names": list(names or ("SIGTERM",))}
 
 
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("phase", ["load_template", "encode_all", "load_base", "create_adapter", "build_optimizer"])
 def test_before_training_it_leaves_at_once_and_nothing_is_written(
     phase: str, name: str, zygote: Zygote, tmp_path: Path
@@ -44,7 +47,7 @@ PHASES = {
 }
 
 
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("phase", PHASES)
 def test_it_leaves_within_one_step_and_one_save(
     phase: str, name: str, zygote: Zygote, whole: Result, tmp_path: Path
@@ -93,7 +96,7 @@ def test_the_result_is_handed_over_before_it_leaves(zygote: Zygote, whole: Resul
     assert "finished: there is nothing to do" in words
 
 
-@pytest.mark.parametrize("name", CODES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("phase", ["load_base", "interrogate", "save_base", "_read_again"])
 def test_a_merge_leaves_nothing_behind(phase: str, name: str, zygote: Zygote, merged: Path, tmp_path: Path) -> None:
     command = ["merge", "--adapter", str(merged), "--out", str(tmp_path / "merged")]

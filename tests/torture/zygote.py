@@ -8,6 +8,7 @@ operating system, and a signal comes when a named function is entered.
 import errno
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -44,6 +45,8 @@ def run(graft: Any, life: dict[str, Any]) -> int:
     os.dup2(words, 2)
     if fault := life.get("fault"):
         break_calls(**fault)
+    if limit := life.get("longest_file"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     if signals := life.get("signals"):
         send_signals(**signals)
     sys.argv = ["graft", *life["arguments"]]
