@@ -72,7 +72,9 @@ def break_calls(call: str, number: int, name: str, below: str, metrics: bool) ->
     def broken(first: Any, *rest: Any, **named: Any) -> Any:
         path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else os.fspath(first)
         reads = call == "open" and not rest[0] & (os.O_WRONLY | os.O_RDWR)
-        if isinstance(path, str) and path.startswith(below) and not reads and ("metrics" in path) == metrics:
+        there = call == "mkdir" and os.path.isdir(path)
+        changes = isinstance(path, str) and path.startswith(below) and not reads and not there
+        if changes and ("metrics" in path) == metrics:
             done["calls"] += 1
             if done["calls"] == number:
                 Path(f"{below}.broken").touch()
