@@ -78,6 +78,7 @@ def train(
     if resume and out is None:
         raise ConfigError("--resume needs the run to go on with", fix="name its folder with --out")
     from graft.commands import console
+    from graft.commands.resume import folder_of
     from graft.commands.train import outlook
     from graft.commands.train import train as run
 
@@ -89,7 +90,7 @@ def train(
             print(f"{name.replace('_', ' ')}: {value}")
         return None
     path = resolved.data.path if isinstance(resolved.data.path, str) else resolved.data.path[0]
-    folder = out or _free(re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run")
+    folder = out or folder_of(resolved, re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run")
     with console.ProgressDisplay() as progress:
         result = run(resolved, folder, resume=resume, allow=allow or (), subscribers=[progress], say=console.say)
     if json:

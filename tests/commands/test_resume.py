@@ -74,6 +74,21 @@ def test_the_same_command_again_goes_on(
     assert again.json | {"seconds": 0} == ran.json | {"seconds": 0}
 
 
+def test_without_a_folder_the_same_command_finds_its_run(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / "runs" / "rows")
+    broken_off(finished, tmp_path / "runs" / "rows-2")
+    short = [part for part in command(few, tmp_path) if part not in ("--out", str(tmp_path))]
+    for name, step in (("rows-2", "going on after step 4"), ("rows-3", "step 1/6")):
+        ran = graft(*short, "--json")
+        assert ran.code == 0, ran.err
+        assert ran.json["adapter"] == f"runs/{name}/adapter", "one that is finished is left as it is"
+        assert step in ran.err
+        assert (tmp_path / "runs" / name / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
+
+
 def test_a_run_that_has_only_begun_begins_anew(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     for name in ("checkpoints", "metrics.jsonl", "data.json", "environment.json"):

@@ -79,6 +79,23 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
     return "finished" if _is_finished(out) and not longer else "unfinished"
 
 
+def folder_of(config: Config, name: str) -> Path:
+    """Where the run goes on or begins that was given no folder: the first of runs/NAME, runs/NAME-2, ... that holds it
+    broken off, or nothing."""
+    path, number = Path("runs") / name, 1
+    while not _is_for(config, path):
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+def _is_for(config: Config, path: Path) -> bool:
+    try:
+        return standing_of(config, path) != "finished"
+    except RunError:
+        return False
+
+
 def is_free(out: Path) -> bool:
     """Whether a run can begin in the folder `out`; hidden files do not count."""
     return out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())
