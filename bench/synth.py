@@ -19,7 +19,8 @@ from graft.data.synth.pool import Pool
 FRAMES = {
     " ": ("Write a short {} about the", "Explain how {} can be", "Give three reasons why {}", "What is the {} of",
           "Rewrite the following sentence so that {}", "Describe the {} in detail", "Suggest a {} for", "{}"),
-    "": ("写一篇关于{}的短文", "解释一下{}为什么", "列出三个{}的理由", "请用简单的话说明{}", "把下面的句子改写成{}", "{}"),
+    "": ("写一篇关于{}的短文", "解释一下{}为什么", "列出三个{}的理由",
+         "请用简单的话说明{}", "把下面的句子改写成{}", "{}"),
 }  # fmt: skip
 CHECKED = 2000
 

@@ -72,7 +72,7 @@ class Pool:
         lists = sorted((self._holders[word] for word in _counted(said) if word in self._holders), key=len)
         if len(lists) < fewest:
             return []
-        unread = (fewest - 1) * 3 // 4  # measured: fewer read longer lists, more leave more texts to look up
+        unread = (fewest - 1) // 2  # measured: fewer read longer lists, more leave more texts to look up
         read, rest = lists[: len(lists) - unread], lists[len(lists) - unread :]
         found = np.bincount(np.concatenate([np.frombuffer(some, np.intc) for some in read]))
         numbers = np.flatnonzero(found >= fewest - unread)
