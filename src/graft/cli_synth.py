@@ -32,9 +32,7 @@ def synth(
     timeout: Annotated[float | None, typer.Option("--timeout", help="Seconds that a reply may take; 120.")] = None,
     retries: Annotated[int | None, typer.Option("--retries", help="How often a request is sent again; 5.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of what the teacher is shown; 42.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out; nothing is asked twice.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     json: Json = False,
 ) -> None:
     """Make training data with a teacher model (Self-Instruct): new instructions, examples of them, and a filter."""

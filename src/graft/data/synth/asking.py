@@ -95,7 +95,8 @@ class Asker:
         if settings.max_requests and len(journal) + len(under_way) >= settings.max_requests:
             return f"the budget of {settings.max_requests:,} requests is used up"
         if settings.max_tokens and journal.tokens + sum(under_way.values()) + most > settings.max_tokens:
-            return f"the budget of {settings.max_tokens:,} tokens has no room for another request ({journal.tokens:,} used)"
+            left = max(0, settings.max_tokens - journal.tokens)
+            return f"the {left:,} tokens that are left of {settings.max_tokens:,} are too few for another request"
         return ""
 
     async def _gather(self, under_way: dict[asyncio.Task[None], int], left: int) -> None:

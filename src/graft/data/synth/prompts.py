@@ -13,15 +13,15 @@ PROMPTS: dict[Language, dict[str, Any]] = {
     "en": {
         "instructions": (
             "Below are {shown} tasks for a language model that reads and writes text. Write {new} more, in English.\n"
-            "- Each is of another kind and on another subject than the rest: questions, rewriting, sorting into classes, "
-            "extracting, planning, explaining, arithmetic, advice, short stories and so on.\n"
+            "- Each is of another kind and on another subject than the rest: questions, rewriting, sorting into "
+            "classes, extracting, planning, explaining, arithmetic, advice, short stories and so on.\n"
             "- Each can be done with text alone: nothing to see, hear, draw, look up or run.\n"
             "- Each is one or two sentences, an order or a question. Material that it works on is not part of it.\n"
             "Go on with the numbers, and write nothing else.\n\n{tasks}\n{next}."
         ),
         "classification": (
-            "Is the last of these tasks a classification task, that is, one whose answer is one of a few labels that are "
-            "known beforehand? Answer yes or no.\n\n{tasks}\nTask: {instruction}\nClassification:"
+            "Is the last of these tasks a classification task, that is, one whose answer is one of a few labels that "
+            "are known beforehand? Answer yes or no.\n\n{tasks}\nTask: {instruction}\nClassification:"
         ),
         "task": "Task: {instruction}\nClassification: {answer}\n",
         "answers": ("no", "yes"),
@@ -43,7 +43,8 @@ PROMPTS: dict[Language, dict[str, Any]] = {
     "zh": {
         "instructions": (
             "下面是 {shown} 个给语言模型的任务，模型只能读写文字。请再用中文写 {new} 个新任务。\n"
-            "- 每个任务的类型和主题都要与其他任务不同：问答、改写、分类、信息提取、规划、解释、计算、建议、短故事等等。\n"
+            "- 每个任务的类型和主题都要与其他任务不同：问答、改写、分类、信息提取、规划、解释、计算、"
+            "建议、短故事等等。\n"
             "- 每个任务只用文字就能完成，不需要看、听、画、查资料或运行程序。\n"
             "- 每个任务是一两句话的要求或问题，不包含要处理的材料。\n"
             "请接着编号往下写，不要写别的内容。\n\n{tasks}\n{next}."
@@ -60,7 +61,8 @@ PROMPTS: dict[Language, dict[str, Any]] = {
             "{tasks}\n任务：{instruction}\n"
         ),
         "output_first": (
-            "请为最后的分类任务写最多 {count} 个例子。每个例子先写一个标签，尽量每次用不同的标签，再写一个属于该标签的输入。"
+            "请为最后的分类任务写最多 {count} 个例子。每个例子先写一个标签，尽量每次用不同的标签，"
+            "再写一个属于该标签的输入。"
             "请严格按照下面的格式，不要写别的内容。\n\n{tasks}\n任务：{instruction}\n"
         ),
         "shown": "任务：{instruction}\n{examples}\n",

@@ -57,7 +57,7 @@ _MARK = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _NOTHING = re.compile(
-    r"[\[<(（【]?\s*(?:no ?input|none|n/?a|not applicable|empty|no input (?:needed|required)|无|无输入|无需输入|没有|空)"
+    r"[\[<(（【]?\s*(?:no ?input|none|n/?a|not applicable|empty|no input needed|无|无输入|无需输入|没有|空)"
     r"\s*[\]>)）】]?\s*[.。]?",
     re.IGNORECASE,
 )
