@@ -10,19 +10,29 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-ENGLISH = ("river", "baker", "violin", "harbour", "lantern", "orchard", "tailor", "glacier", "compass", "beehive", "ferry",
-           "market", "chimney", "blanket", "candle", "whistle")  # fmt: skip
-VERBS = ("Explain why a {a} matters more than any {b} does", "List the parts of one {a} beside those of its {b}",
-         "Compare {a} with {b} in two short sentences", "Advise somebody who lost their {a} near the {b}",
-         "Decide whether {a} or {b} comes first", "Tell how the old {a} became a {b}")  # fmt: skip
-CHINESE = "山水火木金土风雨雪月星花草鸟鱼虫马牛羊狗"
-CHINESE_VERBS = (
-    "解释{a}和{b}之间的联系",
-    "请说明为什么{a}比{b}重要",
-    "列出{a}胜过{b}的理由",
-    "把{a}写进关于{b}的故事",
-    "判断{a}属于不属于{b}",
-)
+ENGLISH = [
+    first + second
+    for first in ("bar", "cel", "dom", "fen", "gil", "hov", "jun", "kas")
+    for second in (
+        "ato",
+        "bin",
+        "cer",
+        "dul",
+        "esk",
+        "fop",
+        "gar",
+        "hin",
+        "ilo",
+        "jat",
+        "kem",
+        "lud",
+        "mor",
+        "nis",
+        "oph",
+        "pud",
+    )
+]
+CHINESE = "山水火木金土风雨雪月星花草鸟鱼虫马牛羊狗云江河湖海田园村路桥船车灯书笔纸茶酒米面豆瓜果叶根石沙泥冰"  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ def completion(text: str, *, finish: str = "stop", usage: bool = True) -> Answer
 
 def good(asked: Asked) -> Answer:
     """A good teacher, whose replies depend on what is asked alone."""
-    digest = int(hashlib.sha256(asked.prompt.encode()).hexdigest(), 16)
+    digest = int(hashlib.sha512(asked.prompt.encode()).hexdigest(), 16) ** 4
     chinese = "任务" in asked.prompt
 
     def pick(choices: Any) -> Any:
@@ -73,25 +83,17 @@ def good(asked: Asked) -> Answer:
 
     if asked.stage == "instructions":
         start = int(asked.prompt.rstrip().rsplit("\n", 1)[-1].rstrip("."))
-        things, verbs = (CHINESE, CHINESE_VERBS) if chinese else (ENGLISH, VERBS)
-        lines = [
-            f"{number}. {pick(verbs).format(a=pick(things) + pick(things), b=pick(things) + pick(things))}"
-            if chinese
-            else f"{number}. {pick(verbs).format(a=pick(things), b=pick(things))} {pick(things)} today"
-            for number in range(start, start + 8)
-        ]
+        lines = []
+        for number in range(start, start + 8):
+            said = [pick(CHINESE if chinese else ENGLISH) for _ in range(9)]
+            kind = pick(("判断", "解释", "说明") if chinese else ("Decide", "Explain", "Tell"))
+            lines.append(f"{number}. " + (f"{kind}{''.join(said)}" if chinese else f"{kind} {' '.join(said)}"))
         return completion("\n".join(lines))
     if asked.stage == "classification":
         last = asked.prompt.rstrip().rsplit("\n", 2)[-2]
         return completion(("是" if "判断" in last else "否") if chinese else ("Yes" if "Decide" in last else "No"))
-    if (
-        "类别" in asked.prompt.split("\n\n")[-1]
-        or "Class label" in asked.prompt.split("\n\n")[-1]
-        or "标签" in asked.prompt
-    ):
-        if chinese:
-            return completion("类别：属于\n输入：一座很高的山\n\n类别：不属于\n输入：一条安静的鱼")
-        return completion("Class label: first\nInput: a ferry at dawn\n\nClass label: second\nInput: a beehive in May")
+    if "先写一个标签" in asked.prompt:
+        return completion("类别：属于\n输入：一座很高的山\n\n类别：不属于\n输入：一条安静的鱼")
     if "a label first" in asked.prompt:
         return completion("Class label: first\nInput: a ferry at dawn\n\nClass label: second\nInput: a beehive in May")
     if chinese:

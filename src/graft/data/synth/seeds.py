@@ -74,7 +74,7 @@ def seeds_hash(path: str) -> str:
     return content_hash(path or str(SHIPPED))
 
 
-def prompts_hash(texts: Mapping[str, Any]) -> str:
+def prompts_hash(texts: Mapping[Language, Any]) -> str:
     """SHA-256 of the words in which the teacher is asked."""
     return hashlib.sha256(repr(texts).encode()).hexdigest()
 
