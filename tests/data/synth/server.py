@@ -1,7 +1,7 @@
 """A teacher that follows a script: a real HTTP server on this machine."""
 
-import hashlib
 import json
+import random
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ ENGLISH = [
         "pud",
     )
 ]
-CHINESE = "山水火木金土风雨雪月星花草鸟鱼虫马牛羊狗云江河湖海田园村路桥船车灯书笔纸茶酒米面豆瓜果叶根石沙泥冰"  # fmt: skip
+CHINESE = "山水火木金土风雨雪月星花草鸟鱼虫马牛羊狗云江河湖海田园村路桥船车灯书笔纸茶酒米面豆瓜果叶根石沙泥"
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,14 @@ def completion(text: str, *, finish: str = "stop", usage: bool = True) -> Answer
 
 def good(asked: Asked) -> Answer:
     """A good teacher, whose replies depend on what is asked alone."""
-    digest = int(hashlib.sha512(asked.prompt.encode()).hexdigest(), 16) ** 4
+    draw = random.Random(asked.prompt)
     chinese = "任务" in asked.prompt
-
-    def pick(choices: Any) -> Any:
-        nonlocal digest
-        digest, place = divmod(digest, len(choices))
-        return choices[place]
-
     if asked.stage == "instructions":
         start = int(asked.prompt.rstrip().rsplit("\n", 1)[-1].rstrip("."))
         lines = []
         for number in range(start, start + 8):
-            said = [pick(CHINESE if chinese else ENGLISH) for _ in range(9)]
-            kind = pick(("判断", "解释", "说明") if chinese else ("Decide", "Explain", "Tell"))
+            said = [draw.choice(CHINESE if chinese else ENGLISH) for _ in range(9)]
+            kind = draw.choice(("判断", "解释", "说明") if chinese else ("Decide", "Explain", "Tell"))
             lines.append(f"{number}. " + (f"{kind}{''.join(said)}" if chinese else f"{kind} {' '.join(said)}"))
         return completion("\n".join(lines))
     if asked.stage == "classification":
@@ -97,8 +91,8 @@ def good(asked: Asked) -> Answer:
     if "a label first" in asked.prompt:
         return completion("Class label: first\nInput: a ferry at dawn\n\nClass label: second\nInput: a beehive in May")
     if chinese:
-        return completion(f"输入：无\n输出：因为它们彼此相连，编号 {digest % 9973}。")
-    return completion(f"Input: none\nOutput: It is so because of reason {digest % 9973}.")
+        return completion(f"输入：无\n输出：因为它们彼此相连，编号 {draw.randrange(9973)}。")
+    return completion(f"Input: none\nOutput: It is so because of reason {draw.randrange(9973)}.")
 
 
 class Server:
