@@ -105,8 +105,9 @@ def _grow(
     if asker.failure:
         raise TeacherError(f"{asker.failure.what}; {_kept(result)}", fix=asker.failure.fix)
     if not growth.rows:
-        what = f"no row was made: {growth.stopped}"
-        raise RunError(what, fix=f"see {out / 'report.md'}; another teacher may do better, in another --out")
+        fix = f"see {out / 'report.md'}; another teacher may do better, in another --out"
+        more = "give a larger --max-requests or --max-tokens, and go on with --resume"
+        raise RunError(f"no row was made: {growth.stopped}", fix=more if asker.ended else fix)
     return result
 
 
@@ -129,7 +130,7 @@ def _seeds_for(settings: SynthSettings, say: Say) -> list[Task]:
 
 def _write(growth: Growth, journal: Journal, out: Path) -> SynthResult:
     """Write data and reports, each whole or not at all."""
-    rows, tasks = growth.rows, growth.made
+    rows, tasks = growth.rows, growth.tasks
     report: dict[str, Any] = {
         "stopped": growth.stopped,
         "rows": len(rows),

@@ -8,6 +8,7 @@ that is gone on with runs through the journal first, comes to where it was, and 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from graft.data.synth.asking import Asker, Request
 from graft.data.synth.filters import Drop, good_instances, instruction_fault
@@ -22,6 +23,7 @@ from graft.printable import printable
 Say = Callable[[str], None]
 
 _ROUND = 8  # requests for instructions in a round; more would draw from an older pool
+_TOGETHER = 16  # drafts that are classified before examples of them are asked for; a run that stops has few on the way
 _SEEDS_SHOWN, _MADE_SHOWN = 6, 2  # tasks in a request for instructions, as Self-Instruct
 _KINDS_SHOWN = 3  # tasks of each kind in a request for the kind
 _TASKS_SHOWN = 3  # in a request for examples
@@ -81,11 +83,17 @@ class Growth:
         self.stopped = ""
 
     @property
+    def tasks(self) -> list[Task]:
+        """The tasks that the rows are of, in their order."""
+        before = accumulate((len(task.instances) for task in self.made), initial=0)
+        return [task for task, rows in zip(self.made, before, strict=False) if rows < self._settings.count]
+
+    @property
     def rows(self) -> list[dict[str, str]]:
         """The data so far, in Alpaca's format."""
         found = [
             {"instruction": task.instruction, "input": instance.input, "output": instance.output}
-            for task in self.made
+            for task in self.tasks
             for instance in task.instances
         ]
         return found[: self._settings.count]
@@ -129,8 +137,9 @@ class Growth:
         drafts: list[_Draft] = []
         for language, reply in zip(languages, await asker.replies(requests), strict=False):
             drafts += self._new_instructions(reply, language)
-        classified = await self._classify(asker, drafts)
-        await self._exemplify(asker, classified)
+        together = max(_TOGETHER, self._settings.concurrency)
+        for start in range(0, len(drafts), together):
+            await self._exemplify(asker, await self._classify(asker, drafts[start : start + together]))
 
     def _drawn(self, language: Language) -> list[Task]:
         """The tasks that the next request for instructions shows, in mixed order."""

@@ -148,7 +148,7 @@ def examples(said: Said, *, output_first: bool) -> list[Example]:
         ReplyFault: there is none.
     """
     places = list(_MARK.finditer(said.text))
-    ends = [place.start() for place in places[1:]] + [len(said.text)]
+    ends = [place.start() for place in places[1:]] + [len(said.text)] * bool(places)
     found: list[dict[str, str]] = []
     for place, end in zip(places, ends, strict=True):
         kind = "output" if place.lastgroup == "label" else str(place.lastgroup)
