@@ -199,6 +199,7 @@ def test_a_teacher_that_is_not_there_leaves_nothing_behind(graft: Graft, tmp_pat
     ("status", "said"),
     [
         (401, "lets nobody in"),
+        (402, "lets nobody in"),
         (403, "lets nobody in"),
         (404, "is not there"),
         (400, "does not take"),
@@ -214,6 +215,17 @@ def test_what_no_retry_mends_stops_at_once(status: int, said: str, graft: Graft,
     assert "because \\x1b[2J of you" in ran.json["error"]
     assert len(server.asked) <= 8, "those under way, each once"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_that_begins_to_refuse_everything_ends_the_run(tmp_path: Path) -> None:
+    def bankrupt(asked: Asked) -> Answer:
+        return good(asked) if len(server.asked) <= 50 else Answer('{"message": "no credit left"}', 400)
+
+    with serving(bankrupt) as server, pytest.raises(RunError, match=r"HTTP 400: no credit left; \d+ rows so far"):
+        make(server, tmp_path / "out", concurrency=1)
+    assert len(server.asked) == 50 + 8 + 1
+    with serving() as again:
+        assert make(again, tmp_path / "out", resume=True)["rows"] == 30
 
 
 def test_a_reply_that_never_ends_is_given_up(tmp_path: Path) -> None:
@@ -257,7 +269,7 @@ class TestBudgets:
         assert files_in(out) == files_in(tmp_path / "other")
         assert sorted(server.prompts) == sorted(other.prompts), "nothing is asked twice, and nothing more"
 
-    @pytest.mark.parametrize(("counted", "most"), [(True, 8000), (False, 12_000)])
+    @pytest.mark.parametrize(("counted", "most"), [(True, 6000), (False, 12_000)])
     def test_tokens_are_never_overrun(self, counted: bool, most: int, tmp_path: Path) -> None:
         def script(asked: Asked) -> Answer:
             answer = json.loads(good(asked).body)
@@ -424,7 +436,7 @@ class TestKeys:
         ran = graft("synth", "--teacher", "http://127.0.0.1:9", "--model", "m", "--api-key-env", "TEACHER_KEY",
                     "--out", tmp_path / "out")  # fmt: skip
         assert ran.code == 2
-        assert "TEACHER_KEY is not set" in ran.err
+        assert "TEACHER_KEY is not set to a key" in ran.err
         assert not (tmp_path / "out").exists()
 
     def test_a_key_in_the_place_of_its_name_is_not_shown(self, graft: Graft, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ GOOD = [
 BAD = {
     "too-short": ["Name three fish", "", "写首诗", "... !!! ???"],
     "too-long": ["word " * 151, "字" * 151],
-    "begins-with-punctuation": ["- Name three fish of the sea", "'Name' three big fish", "《红楼梦》的作者是谁？", "（写一首诗）"],
+    "begins-with-punctuation": [
+        "- Name three fish of the sea", "'Name' three big fish", "《红楼梦》的作者是谁？", "（写一首诗）",
+    ],
     "keyword": [
         "Describe the image in detail please",
         "Draw a house with four windows",

@@ -48,6 +48,8 @@ class Asker:
         self.ended = ""
         """Why nothing more is asked; "" while it is."""
         self.failure: TeacherError | None = None
+        if teacher and len(journal):
+            teacher.trust()
 
     async def replies(self, requests: Sequence[Request]) -> list[Reply]:
         """The replies to `requests`, as far as there are replies to all that stand before.

@@ -28,6 +28,7 @@ _AGAIN = frozenset((408, 409, 425, 429, 500, 502, 503, 504, 529))
 _LONGEST_WAIT = 60.0  # seconds that we choose ourselves; a server may ask for more
 _PATIENCE = 600.0  # seconds; a server that asks for more than this is asked another day
 _LONGEST_REPLY = 2**23  # bytes; no reply is that long
+_REFUSALS = 8  # of single requests, in a row, that are no fault of all of them
 _SHOWN = 300  # characters of a server's error
 
 
@@ -53,8 +54,8 @@ class Teacher:
         self._key = ""
         if settings.api_key_env:
             self._key = os.environ.get(settings.api_key_env, "").strip()
-            if not self._key:
-                what = f"the environment variable {settings.api_key_env} is not set"
+            if not self._key or not self._key.isascii():
+                what = f"the environment variable {settings.api_key_env} is not set to a key"
                 raise ConfigError(what, fix=f"export {settings.api_key_env}=... or leave --api-key-env out")
         near = _is_loopback(settings.teacher)
         if self._key and not near and settings.teacher.startswith("http://"):
@@ -67,7 +68,7 @@ class Teacher:
         )
         self._closing = asyncio.Event()
         self._limit_name = "max_tokens"
-        self._worked = False
+        self._refused = _REFUSALS  # in a row; a teacher that has answered nothing yet is not let off one
         self._told: set[str] = set()
 
     async def __aenter__(self) -> Self:
@@ -77,6 +78,10 @@ class Teacher:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         await self._client.aclose()
+
+    def trust(self) -> None:
+        """It has answered before: a request that it refuses may be to blame."""
+        self._refused = 0
 
     def give_up(self) -> None:
         """Send nothing again from now on; what is under way may still be answered."""
@@ -132,17 +137,17 @@ class Teacher:
 
     def _reply(self, status: int, body: str, messages: Sequence[Message]) -> Reply:
         """A reply, or an error where no request can be answered."""
-        if status in (401, 403):
+        if status in (401, 402, 403):
             env = self._settings.api_key_env
             fix = f"check the key in {env}" if env else "name the environment variable with the key: --api-key-env"
             raise TeacherError(f"{self._settings.teacher} lets nobody in: HTTP {status}: {_short(body)}", fix=fix)
         if status == 404:
             what = f"{self._url} or the model {self._settings.model!r} is not there: HTTP 404: {_short(body)}"
             raise TeacherError(what, fix="check --teacher (it often ends in /v1) and --model")
-        if status != 200 and (not 400 <= status < 500 or not self._worked):
+        self._refused = 0 if status == 200 else self._refused + 1
+        if status != 200 and (not 400 <= status < 500 or self._refused > _REFUSALS):
             what = f"{self._settings.teacher} does not take the request: HTTP {status}: {_short(body)}"
             raise TeacherError(what, fix="check --teacher, --model and --answer-tokens against what the server takes")
-        self._worked = self._worked or status == 200
         counted = usage_in(status, body)
         return Reply(
             status, body, counted or (prompt_estimate(messages), _reply_estimate(status, body)), counted is None
