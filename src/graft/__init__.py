@@ -96,7 +96,7 @@ def load(
 
 
 def synth(settings: Mapping[str, Any], *, out: str | Path, resume: bool = False) -> "SynthResult":
-    """Make rows in `out/data.jsonl` with a teacher. Settings: `teacher`, `model`, `count` and the verb's other flags."""
+    """Make rows in `out/data.jsonl` with a teacher. Settings are the verb's flags: `teacher`, `model`, `count`..."""
     from graft.commands.synth import synth as run
 
     return run(settings, Path(out), resume=resume)

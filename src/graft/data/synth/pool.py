@@ -1,11 +1,8 @@
 """Which text of a pool says nearly what a new one says, by ROUGE-L, without comparing it with each of them.
 
 The index is exact: it passes over no text that ROUGE-L would find. Two texts of m and n words with F over t have more
-than t (m + n) / 2 words in common, in any order. So those that have enough of the new text's words are counted with an
-inverted index, and the longest common subsequence decides among them. The lists of the commonest words are left
-unread while counting, as a text that shares k words shares k - s of them when s are left out (DivideSkip, Li, Lu and
-Lu 2008, "Efficient merging and filtering algorithms for approximate string searches"); they are looked up for those
-that are left.
+than t (m + n) / 2 words in common, in any order. So the words that each text shares with the new one are counted with
+an inverted index, and the longest common subsequence decides among those that share enough.
 """
 
 from array import array
@@ -69,24 +66,15 @@ class Pool:
 
     def _sharing(self, said: list[int], needed: _Numbers, fewest: int) -> list[int]:
         """Numbers of the texts that have enough words in common with this one, ascending."""
-        lists = sorted((self._holders[word] for word in _counted(said) if word in self._holders), key=len)
+        lists = [self._holders[word] for word in _counted(said) if word in self._holders]
         if len(lists) < fewest:
             return []
-        unread = (fewest - 1) // 2  # measured: fewer read longer lists, more leave more texts to look up
-        read, rest = lists[: len(lists) - unread], lists[len(lists) - unread :]
-        found = np.bincount(np.concatenate([np.frombuffer(some, np.intc) for some in read]))
-        numbers = np.flatnonzero(found >= fewest - unread)
+        common = np.bincount(np.concatenate([np.frombuffer(holders, np.intc) for holders in lists]))
+        numbers = np.flatnonzero(common >= fewest)
         lengths = np.frombuffer(self._lengths, np.intc)[numbers]
-        # One that is too long or too short needs more words than it or this text has.
-        wanted = np.where(lengths < len(needed), needed[np.minimum(lengths, len(needed) - 1)], len(said) + 1)
-        common, left = found[numbers], len(rest)
-        for holders in rest:
-            likely = common + left >= wanted
-            numbers, wanted, common, left = numbers[likely], wanted[likely], common[likely], left - 1
-            listed = np.frombuffer(holders, np.intc)
-            places = np.minimum(np.searchsorted(listed, numbers), len(listed) - 1)
-            common = common + (listed[places] == numbers)
-        return [int(number) for number in numbers[common >= wanted]]
+        short = lengths < len(needed)  # what is longer needs more words than this text has
+        numbers, lengths = numbers[short], lengths[short]
+        return [int(number) for number in numbers[common[numbers] >= needed[lengths]]]
 
     def _bounds_of(self, length: int) -> tuple[_Numbers, int]:
         """For each length of another text, how many words it must share with one of `length` words to be alike, up to
