@@ -77,11 +77,15 @@ def test_the_number_of_requests_at_once_and_their_order_change_nothing(tmp_path:
     with serving() as server:
         make(server, tmp_path / "one", concurrency=1)
     with serving(slow_at_times) as other:
-        make(other, tmp_path / "many", concurrency=16)
+        make(other, tmp_path / "many", concurrency=8)
+    with serving(slow_at_times) as most:
+        make(most, tmp_path / "most", concurrency=24)
+    assert rows_in(tmp_path / "one") == rows_in(tmp_path / "most")
     assert files_in(tmp_path / "one") == files_in(tmp_path / "many")
     assert sorted(server.prompts) == sorted(other.prompts)
     assert server.most_at_once == 1
-    assert 1 < other.most_at_once <= 16
+    assert 1 < other.most_at_once <= 8
+    assert other.most_at_once < most.most_at_once <= 24
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -132,7 +136,7 @@ def test_a_teacher_of_no_use_is_given_up(graft: Graft, tmp_path: Path) -> None:
         ran = graft("synth", "--teacher", server.address, "--model", "wise", "--out", out, "--json")
     assert ran.code == 2
     assert "no row was made: 3 rounds without a new row: most was left out as no-list" in ran.err
-    assert len(server.asked) == 3 * 8
+    assert len(server.asked) == 3 * 4
     assert not (out / "data.jsonl").exists()
     assert "Traceback" not in ran.err
 
@@ -353,10 +357,17 @@ def test_a_run_that_was_killed_goes_on_and_asks_nothing_twice(how: signal.Signal
 def test_a_count_that_is_raised_goes_on_from_what_there_is(tmp_path: Path) -> None:
     with serving() as server:
         make(server, tmp_path / "out", count=10)
-        assert make(server, tmp_path / "out", resume=True, count=60)["rows"] == 60
-        assert len(set(server.prompts)) == len(server.prompts)
+        before = rows_in(tmp_path / "out")
+    with pytest.raises(RunError, match=r"1\d rows so far"):
+        make(server, tmp_path / "out", resume=True, count=60, retries=0)
+    assert rows_in(tmp_path / "out")[:10] == before, "a teacher that fails takes nothing back"
+    with serving() as again:
+        assert make(again, tmp_path / "out", resume=True, count=60)["rows"] == 60
+    asked = server.prompts + again.prompts
+    assert len(set(asked)) == len(asked)
     with serving() as other:
         make(other, tmp_path / "other", count=60)
+    assert sorted(asked) == sorted(other.prompts)
     assert files_in(tmp_path / "out") == files_in(tmp_path / "other")
 
 

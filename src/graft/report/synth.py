@@ -22,7 +22,7 @@ REASONS = {
     "output-is-input": "an output that repeats the input or the instruction",
     "output-breaks-off": "an output that ends with a colon",
     "contradictory": "examples with one input and different outputs; none of the task is kept",
-    "same-example": "an example that stands twice",
+    "same-example": "an example that stands twice, or a second answer where there is no input",
     "empty-reply": "a reply without words",
     "not-a-completion": "a reply that is no chat completion",
     "refused-by-teacher": "the server refused the request",

@@ -100,5 +100,9 @@ def test_of_a_task_that_contradicts_itself_nothing_is_kept() -> None:
     assert judged(("dog", "chien"), ("cat", "chat"), ("CAT", "minou")) == ([], ["contradictory"])
 
 
+def test_an_instruction_without_input_keeps_its_first_answer() -> None:
+    assert judged(("", "Bonjour."), ("", "Salut.")) == ([Instance("", "Bonjour.")], ["same-example"])
+
+
 def test_an_example_that_stands_twice_is_kept_once() -> None:
     assert judged(("cat", "chat"), ("cat ", "Chat")) == ([Instance("cat", "chat")], ["same-example"])

@@ -69,6 +69,9 @@ def test_no_list_is_a_fault() -> None:
         ("否", False),
         ("不是分类任务", False),
         ("答案：否", False),
+        ("是否为分类任务：否", False),
+        ("这是一个分类任务。", True),
+        ("Not classification.", False),
     ],
 )
 def test_yes_or_no(text: str, kind: bool) -> None:

@@ -65,7 +65,8 @@ def instruction_fault(text: str, wanted: Language | None) -> Drop | None:
 
 def good_instances(instruction: str, examples: Sequence[Example]) -> tuple[list[Instance], list[Drop]]:
     """The examples of a task that can be trained on, and those that cannot. Where two with the same input have
-    different outputs no one knows which is right, and none of the task is kept."""
+    different outputs no one knows which is right, and none of the task is kept; an instruction that needs no input may
+    have many good answers, and keeps the first."""
     kept: list[Instance] = []
     drops: list[Drop] = []
     answers: dict[str, str] = {}
@@ -76,7 +77,7 @@ def good_instances(instruction: str, examples: Sequence[Example]) -> tuple[list[
             continue
         output = example.output or ""
         known = answers.setdefault(normal(example.input), normal(output))
-        if known != normal(output):
+        if known != normal(output) and example.input.strip():
             return [], [*drops, Drop("contradictory", f"{instruction} | {example.input} | {known} | {output}")]
         if any(normal(instance.input) == normal(example.input) for instance in kept):
             drops.append(Drop("same-example", f"{instruction} | {example.input} | {output}"))

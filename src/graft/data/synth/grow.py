@@ -22,8 +22,8 @@ from graft.printable import printable
 
 Say = Callable[[str], None]
 
-_ROUND = 8  # requests for instructions in a round; more would draw from an older pool
-_TOGETHER = 16  # drafts that are classified before examples of them are asked for; a run that stops has few on the way
+_FIRST_ROUND, _ROUND = 4, 8  # requests for instructions in a round, growing with the data; more would show older tasks
+_TOGETHER = 8  # drafts that are classified before examples of them are asked for; a run that stops has few on the way
 _SEEDS_SHOWN, _MADE_SHOWN = 6, 2  # tasks in a request for instructions, as Self-Instruct
 _KINDS_SHOWN = 3  # tasks of each kind in a request for the kind
 _TASKS_SHOWN = 3  # in a request for examples
@@ -124,10 +124,9 @@ class Growth:
         return f"most was left out as {reason}, such as {self.dropped.shown[reason][0][:120]!r}"
 
     async def _round(self, asker: Asker) -> None:
-        missing = self._settings.count - self._rows_made()
         requests = []
         languages = []
-        for _ in range(min(_ROUND, -(-missing // NEW_ITEMS))):
+        for _ in range(min(max(len(self.made) // NEW_ITEMS, _FIRST_ROUND), _ROUND)):
             language = self._languages[self._asked % len(self._languages)]
             shown = self._drawn(language)
             languages.append(language)
@@ -139,6 +138,8 @@ class Growth:
             drafts += self._new_instructions(reply, language)
         together = max(_TOGETHER, self._settings.concurrency)
         for start in range(0, len(drafts), together):
+            if self._rows_made() >= self._settings.count:
+                return  # the count says where to stop, and nothing else: a larger one goes on from here
             await self._exemplify(asker, await self._classify(asker, drafts[start : start + together]))
 
     def _drawn(self, language: Language) -> list[Task]:

@@ -62,7 +62,8 @@ _NOTHING = re.compile(
     re.IGNORECASE,
 )
 _YES_OR_NO = re.compile(
-    r"(?P<no>\bno\b|\bnot a classification|不是|不属于|否|非分类)|(?P<yes>\byes\b|\bis a classification|是|属于)",
+    r"(?P<no>\bno\b|\bnot (?:a )?classification|不是|不属于|(?<!是)否|非分类)"
+    r"|(?P<yes>\byes\b|\bis a classification|是(?!否)|属于)",
     re.IGNORECASE,
 )
 _FENCE = re.compile(r"\A\s*```[^\n]*\n(.*?)\n?```\s*\Z", re.DOTALL)

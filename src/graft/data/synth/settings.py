@@ -48,7 +48,7 @@ class SynthSettings(Section):
     max_tokens: Whole = Field(0, ge=0)
     """Prompt and reply tokens of the teacher over the whole run; 0: no bound."""
     concurrency: Whole = Field(8, gt=0, le=256)
-    """Requests under way at once. It changes no result, but how many tasks are half done when a run stops."""
+    """Requests under way at once. It changes no row, but how many tasks are half done when a run stops."""
     timeout: Number = Field(120.0, gt=0)
     """Seconds that one reply may take."""
     retries: Whole = Field(5, ge=0, le=100)
