@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from graft.commands.demo import DemoResult
     from graft.commands.eval import EvalResult
     from graft.commands.merge import MergeResult
+    from graft.commands.synth import SynthResult
     from graft.commands.train import TrainResult
     from graft.training import Subscriber
 
 __version__ = "0.1.0"
-__all__ = ["GraftError", "Interrupted", "demo", "evaluate", "load", "merge", "seedling_path", "train"]
+__all__ = ["GraftError", "Interrupted", "demo", "evaluate", "load", "merge", "seedling_path", "synth", "train"]
 
 # The verbs are imported when they are called: `import graft` stays quick.
 
@@ -97,6 +98,13 @@ def load(
     from graft.commands.chat import load as run
 
     return run(str(model) if model else None, str(adapter) if adapter else None, settings=settings)
+
+
+def synth(settings: Mapping[str, Any], *, out: str | Path, resume: bool = False) -> "SynthResult":
+    """Make rows in `out/data.jsonl` with a teacher. Settings are the verb's flags: `teacher`, `model`, `count`..."""
+    from graft.commands.synth import synth as run
+
+    return run(settings, Path(out), resume=resume)
 
 
 def demo(*, out: str | Path) -> "DemoResult":

@@ -14,6 +14,7 @@ import typer
 
 from graft.cli_data import data_app
 from graft.cli_options import ConfigFile, Data, Format, Json, Model, Settings, given_settings
+from graft.cli_synth import synth
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, MAX_NEW_TOKENS, build_config, setting_names
 from graft.errors import ConfigError, GraftError, Interrupted, write_error
 from graft.signals import StopSignals
@@ -30,6 +31,9 @@ app = typer.Typer(
     "130 and 143 stopped by SIGINT and SIGTERM, what was done being saved.",
 )
 app.add_typer(data_app)
+app.command(
+    epilog="Example: graft synth --teacher http://127.0.0.1:8000/v1 --model NAME --count 1000 --out runs/synth"
+)(synth)
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; a free one under runs/ unless given.")]
 AdapterPath = Annotated[str | None, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")]

@@ -1,6 +1,5 @@
 """What `graft data` prints for people."""
 
-import re
 import sys
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,9 +11,9 @@ from graft.commands.data import Checked
 from graft.commands.show import Shown
 from graft.data.checks import Finding, counted
 from graft.data.view import Cell, Fate
+from graft.printable import printable
 from graft.report import figures_of
 
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _FATES: dict[Fate, str] = {
     "trained": "black on green",
     "partly": "black on yellow",
@@ -74,11 +73,6 @@ def _painted(cells: Sequence[Cell], *, marked: bool) -> Text:
             painted.append(printable(cell.text), f"{_FATES[fate]} bold" if cell.special else _FATES[fate])
         painted.append(end)
     return painted
-
-
-def printable(text: str) -> str:
-    """`text` with what would steer a terminal written out: data may hold anything."""
-    return _STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def results() -> Console:
