@@ -14,7 +14,10 @@ FILES = sorted(SRC.rglob("*.py"))
 
 # As DESIGN has them. The name is that of a folder or of a file beside the folders.
 LAYERS = {
-    **dict.fromkeys(("errors", "records", "config", "sections", "runtime", "staging", "terminal"), 0),
+    **dict.fromkeys(
+        ("errors", "records", "config", "sections", "runtime", "staging", "tensor_file", "signals", "lock", "terminal"),
+        0,
+    ),
     **dict.fromkeys(("data", "forest", "model", "adapters", "seedling"), 1),
     **dict.fromkeys(("training", "infer", "plan"), 2),
     **dict.fromkeys(("bench", "evaluation", "serve", "report"), 3),

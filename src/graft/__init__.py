@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.errors import GraftError
+from graft.errors import GraftError, Interrupted
 from graft.seedling import seedling_path
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graft.training import Subscriber
 
 __version__ = "0.1.0"
-__all__ = ["GraftError", "demo", "evaluate", "load", "merge", "seedling_path", "train"]
+__all__ = ["GraftError", "Interrupted", "demo", "evaluate", "load", "merge", "seedling_path", "train"]
 
 # The verbs are imported when they are called: `import graft` stays quick.
 
@@ -36,13 +36,18 @@ def train(
     *,
     out: str | Path,
     resume: bool = False,
+    allow: Sequence[str] = (),
     subscribers: "Sequence[Subscriber]" = (),
 ) -> "TrainResult":
-    """Train an adapter and leave it in `out/adapter`. `subscribers` are called with every event of the run."""
+    """Train an adapter and leave it in `out/adapter`. `subscribers` are called with every event of the run.
+
+    A run that lies there broken off goes on; `allow` names settings in which it may have been another. SIGINT and
+    SIGTERM finish the step at hand, save it and raise `graft.Interrupted`, which is no `Exception`.
+    """
     from graft.commands.train import train as run
     from graft.config import build_config
 
-    return run(build_config(settings), Path(out), resume=resume, subscribers=subscribers)
+    return run(build_config(settings), Path(out), resume=resume, allow=allow, subscribers=subscribers)
 
 
 def evaluate(

@@ -17,6 +17,7 @@ from graft.seedling import demo_train_path, seedling_path
 from tests.commands.conftest import Graft
 
 GOOD = {"instruction": "Say hello.", "input": "", "output": "Hello!"}
+SEVERAL = [{**GOOD, "output": f"Hello{end}"} for end in "!?.,;:"]
 
 
 def write(path: Path, *rows: object) -> Path:
@@ -67,7 +68,7 @@ def test_not_json(graft: Graft, tmp_path: Path) -> None:
 
 
 def test_no_row_fits_the_cutoff(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 4)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     message = refused(graft, tmp_path, "--data", path, "--set", "data.cutoff=12")
     assert "no training row fits data.cutoff 12" in message
     assert re.search(r"rows\.jsonl:\d has 42 tokens", message)
@@ -76,7 +77,7 @@ def test_no_row_fits_the_cutoff(graft: Graft, tmp_path: Path) -> None:
 
 def test_no_trained_token(graft: Graft, tmp_path: Path) -> None:
     """Cut to the cutoff, no row has a token of its answer left."""
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 4)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     message = refused(graft, tmp_path, "--data", path, "--set", "data.cutoff=12", "--set", "data.too_long=cut")
     assert "rows.jsonl" in message
     assert "data.cutoff" in message
@@ -89,7 +90,7 @@ def test_a_row_above_the_cutoff_where_that_is_an_error(graft: Graft, tmp_path: P
 
 
 def test_rows_above_the_cutoff_are_reported(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6, {**GOOD, "output": "long " * 90})
+    path = write(tmp_path / "rows.jsonl", *SEVERAL, {**GOOD, "output": "long " * 90})
     ran = graft("train", "--data", path, "--out", tmp_path / "run", "--set", "data.cutoff=100", "--set",
                 "train.max_steps=1", "--set", "data.held_out=0", "--json")  # fmt: skip
     assert ran.code == 0, ran.err
@@ -100,7 +101,7 @@ def test_rows_above_the_cutoff_are_reported(graft: Graft, tmp_path: Path) -> Non
 
 
 def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     message = refused(graft, tmp_path, "--data", path, "--set", "train.max_tokens=20")
     assert "a sample of 42 tokens is above train.max_tokens 20" in message
 
@@ -114,7 +115,7 @@ def test_a_row_above_the_forest(graft: Graft, tmp_path: Path) -> None:
     ],
 )
 def test_virtual_tokens_take_room_too(assignment: str, expected: str, verb: str, graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     more = ("--dry-run",) if verb == "dry-run" else ()
     message = refused(graft, tmp_path, "--data", path, "--method", "prompt", "--set", assignment, *more)
     assert "a sample of 42 tokens behind" in message
@@ -153,7 +154,7 @@ def test_rows_to_measure_on_that_are_longer_than_the_model_are_refused(
     ],
 )
 def test_settings(assignment: str, expected: str, graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     assert expected in refused(graft, tmp_path, "--data", path, "--set", assignment)
 
 
@@ -183,14 +184,14 @@ def test_unknown_flag_names_the_nearest(graft: Graft, tmp_path: Path) -> None:
 
 
 def test_output_folder_in_use(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").write_text("mine")
     assert "out is in use" in refused(graft, tmp_path, "--data", path)
 
 
 def test_resume_of_nothing(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     assert "no run to go on with" in refused(graft, tmp_path, "--data", path, "--resume")
 
 
@@ -198,7 +199,7 @@ def test_resume_of_nothing(graft: Graft, tmp_path: Path) -> None:
 def test_model_without_weights_or_with_pickle_only(
     file: str | None, expected: str, graft: Graft, tmp_path: Path
 ) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     model = tmp_path / "model"
     shutil.copytree(seedling_path(), model, ignore=shutil.ignore_patterns("*.safetensors"))
     if file:
@@ -209,13 +210,13 @@ def test_model_without_weights_or_with_pickle_only(
 
 
 def test_missing_model(graft: Graft, tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     assert "nomodel" in refused(graft, tmp_path, "--data", path, "--model", tmp_path / "nomodel")
 
 
 def test_refused_model_says_how_to_get_access(graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    path = write(tmp_path / "rows.jsonl", *[GOOD] * 6)
+    path = write(tmp_path / "rows.jsonl", *SEVERAL)
     message = refused(graft, tmp_path, "--data", path, "--model", "someone/some-model")
     assert "someone/some-model" in message
     assert "folder" in message

@@ -87,7 +87,7 @@ def test_a_models_own_template_is_taken_and_stored(graft: Graft, folder: Path) -
         (("--set", "data.mix=[1, 2]"), "mix has 2 numbers, and path has 1 entries"),
         (("--set", "data.prompt_loss_weight=2"), "data.prompt_loss_weight"),
         (("--set", "data.prompt_loss_weight=0.5", "--set", "data.train_on_inputs=true"), "train_on_inputs"),
-        (("--set", "data.train_on=[]"), "no training row has a token to train on"),
+        (("--set", "data.train_on=[]"), "8 rows with no token to train on"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused_before_anything_is_written(

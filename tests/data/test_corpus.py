@@ -59,9 +59,9 @@ def test_some_of_them_in_any_order(rows: list[list[TokenSequence]], order: objec
     corpus = built(rows)
     chosen = [number for number in range(len(corpus)) if number % 2] * 2
     order.shuffle(chosen)  # type: ignore[attr-defined]
-    some = corpus.take(np.array(chosen, dtype=np.int64))
+    some = corpus.take(np.array(chosen, dtype=np.int32))
     assert list(some) == [corpus[number] for number in chosen]
-    backwards = some.take(np.arange(len(some))[::-1])
+    backwards = some.take(np.arange(len(some), dtype=np.int32)[::-1])
     assert list(backwards) == list(some)[::-1]
     assert backwards.rows.tolist() == some.rows.tolist()[::-1]
 

@@ -13,7 +13,7 @@ from graft.errors import DataError, RunError
 from graft.forest import backward_edge_loss
 from graft.records import Source, TokenSequence
 from graft.runtime import seed_everything
-from graft.training import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
+from graft.training import Batches, Checkpoints, Event, Saved, Saves, State, Stepped, Training, build_optimizer, restore
 from tests.families import build, samples
 from tests.training.conftest import DEVICE, every_optimizer
 
@@ -51,8 +51,6 @@ def training(
         offload=False,
         evaluate=None,
         eval_every=0,
-        save=lambda step: Path(),
-        save_every=0,
     )
 
 
@@ -234,8 +232,9 @@ def test_a_resumed_run_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
     def saving(run: Training) -> Checkpoints:
         checkpoints = Checkpoints(tmp_path, keep=2)
         adapter = run.bank.adapters[run.slot]
-        run.save = lambda step: checkpoints.save(
-            State(step, None), adapter, run.optimizer, run.bank.model, Provenance("base", "auto", "print", {}, {})
+        origin = Provenance("base", "auto", "print", {}, {})
+        run.saves = Saves(
+            lambda step, owed: checkpoints.snapshot(State(step, None), adapter, run.optimizer, run.bank.model, origin)
         )
         run.save_every = 2
         return checkpoints

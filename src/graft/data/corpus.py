@@ -3,6 +3,7 @@
 N = samples, T = tokens of all of them, R = rows that they come from.
 """
 
+import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from graft.records import Source, TokenSequence
 
 COLUMNS = {
-    **{"ids": "i", "marks": "B", "ends": "q", "weights": "d", "rows": "q", "files": "i", "lines": "q"},
+    **{"ids": "i", "marks": "B", "ends": "q", "weights": "d", "rows": "i", "files": "i", "lines": "q"},
     **{"keys": "Q", "origins": "i"},
 }
 """Name and type code of each array. ids and marks (T,), ends (N + 1,), keys and origins (R,), the others (N,)."""
@@ -26,7 +27,8 @@ _OF_SHARES = 2  # marks from here on are those of samples with shares
 _NOWHERE = -1  # the file of a sample that has no place
 _FLUSHED = 2**18  # tokens that wait in memory before they are written
 
-Numbers = NDArray[np.int64]
+Numbers = NDArray[np.int32]
+"""Of samples, rows and tokens of a sample: 2 billion do."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Corpus(Sequence[TokenSequence]):
     def __init__(self, columns: dict[str, NDArray[Any]], names: Names, chosen: Numbers | None = None) -> None:
         self._columns = columns
         self._names = names
-        self._chosen = np.arange(len(columns["lines"])) if chosen is None else chosen
+        self._chosen = np.arange(len(columns["lines"]), dtype=np.int32) if chosen is None else chosen
 
     @classmethod
     def of(cls, sequences: Iterable[TokenSequence]) -> "Corpus":
@@ -76,15 +78,12 @@ class Corpus(Sequence[TokenSequence]):
     @property
     def lengths(self) -> Numbers:
         """Tokens of each sample (N,)."""
-        ends = self._columns["ends"]
-        lengths: Numbers = ends[self._chosen + 1] - ends[self._chosen]
-        return lengths
+        return np.diff(self._columns["ends"]).astype(np.int32)[self._chosen]
 
     @property
     def rows(self) -> Numbers:
         """The number of the row that each sample comes from (N,)."""
-        rows: Numbers = self._columns["rows"][self._chosen]
-        return rows
+        return self._columns["rows"][self._chosen]
 
     @property
     def keys(self) -> NDArray[np.uint64]:
@@ -95,6 +94,14 @@ class Corpus(Sequence[TokenSequence]):
     def origins(self) -> NDArray[np.int32]:
         """The number of the source that each row comes from (R,)."""
         return self._columns["origins"]
+
+    def digest(self) -> str:
+        """SHA-256 of the samples, in order."""
+        digest = hashlib.sha256(json.dumps(self._names.shares).encode())
+        for name in ("ids", "marks", "ends", "weights"):
+            digest.update(hashlib.sha256(self._columns[name].data).digest())
+        digest.update(self._chosen.data)
+        return digest.hexdigest()
 
     def any_trained(self) -> bool:
         """Whether the model learns anything of it."""
@@ -191,7 +198,7 @@ def lengths_of(sequences: Sequence[TokenSequence]) -> Numbers:
     """Tokens of each sequence (N,)."""
     if isinstance(sequences, Corpus):
         return sequences.lengths
-    return np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    return np.fromiter(map(len, sequences), dtype=np.int32, count=len(sequences))
 
 
 def _mapped(file: Path, code: str) -> NDArray[Any]:

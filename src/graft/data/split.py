@@ -11,12 +11,14 @@ from graft.runtime import derived_seed
 
 Chosen = NDArray[np.bool_]
 
+_PASSED_OVER = np.uint64(2**64 - 1)
+
 
 def hold_out(keys: Keys, *, held_out: float, seed: int) -> Chosen:
     """Choose the rows to measure on (R,): a share below 1 (at least one row), or a count; 0 for none.
 
     Rows are drawn by what they say: copies of a row go the same way, and a row that is added or removed moves no more
-    than one other, wherever it stands. Where copies cannot be told apart otherwise, fewer rows than asked for are kept.
+    than one other, wherever it stands. Where that many rows would part copies, fewer are kept.
 
     Args:
         keys: what each row says, as a number (R,).
@@ -30,20 +32,17 @@ def hold_out(keys: Keys, *, held_out: float, seed: int) -> Chosen:
         raise DataError(what, fix="set data.held_out lower, or to 0 for none")
     if not count:
         return np.zeros(len(keys), dtype=bool)
-    said, of_row, copies = np.unique(keys, return_inverse=True, return_counts=True)
-    order = np.argsort(draw(said, seed), kind="stable")
-    taken = np.zeros(len(said), dtype=bool)
-    room = count
-    for place in order.tolist():
-        if copies[place] <= room:
-            taken[place] = True
-            room -= int(copies[place])
-            if not room:
-                break
-    if not taken.any():
-        what = f"every one of {len(keys)} rows has more copies than data.held_out {held_out:g} keeps"
-        raise DataError(what, fix="set data.held_out to 0, or leave copies out: `graft data check --fix`")
-    chosen: Chosen = taken[of_row]
+    drawn = draw(keys, seed)
+    chosen = np.zeros(len(keys), dtype=bool)
+    while not chosen.any():
+        last = np.partition(drawn, count - 1)[count - 1]
+        if last == _PASSED_OVER:
+            what = f"every one of {len(keys)} rows has more copies than data.held_out {held_out:g} keeps"
+            raise DataError(what, fix="set data.held_out to 0, or leave copies out: `graft data check --fix`")
+        chosen = drawn <= last
+        if chosen.sum() > count:  # the last ones are copies
+            chosen = drawn < last
+            drawn[drawn == last] = _PASSED_OVER
     return chosen
 
 

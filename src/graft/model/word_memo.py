@@ -7,8 +7,8 @@ the same.
 """
 
 import json
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 import tokenizers
@@ -18,6 +18,7 @@ _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
 _PREPEND = {"type": "Prepend", "prepend": _SPACE}
 _KEPT = 2**17  # words, about 40 MB; a book has fewer
 _MEAN = 12  # characters of a word at most, on average; what is longer, such as Chinese, does not come again
+_TOGETHER = 64  # words that the library is given in one text
 _OTHERWISE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
 
 
@@ -30,8 +31,16 @@ class WordMemo:
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self._prepends = spec["normalizer"].get("normalizers", [])[:1] == [_PREPEND]
-        bare = spec | {"normalizer": None, "post_processor": None, "added_tokens": []}
-        self._library = tokenizers.Tokenizer.from_str(json.dumps(bare | {"truncation": None, "padding": None}))
+        bare = spec | {
+            "normalizer": None,
+            "post_processor": None,
+            "added_tokens": [],
+            "padding": None,
+            "truncation": None,
+        }
+        self._library = tokenizers.Tokenizer.from_str(json.dumps(bare))
+        self._merge: Any = self._library.model.tokenize
+        self._begin = {id for token, id in spec["model"]["vocab"].items() if token.startswith(_SPACE)}
         self._behind_space: dict[str, list[int]] = {}
         self._at_start: dict[str, list[int]] = {}
 
@@ -55,9 +64,19 @@ class WordMemo:
     def _learn(self, known: dict[str, list[int]], words: set[str], *, space: str) -> None:
         if len(known) + len(words - known.keys()) > _KEPT:
             known.clear()
-        new = list(words - known.keys())
-        encoded = self._library.encode_batch_fast([space + word for word in new], add_special_tokens=False)
-        known.update(zip(new, (one.ids for one in encoded), strict=True))
+        new = words - known.keys()
+        alone = new & {""} if space else new
+        known.update((word, [token.id for token in self._merge(space + word)]) for word in alone)
+        several = list(new - alone)
+        known.update(zip(several, self._ids_of_several(several), strict=True))
+
+    def _ids_of_several(self, words: Sequence[str]) -> Iterator[list[int]]:
+        """Ids of words behind a space. Many in one text are sooner done, and begin where a space does."""
+        texts = ["".join(map(_SPACE.__add__, words[at : at + _TOGETHER])) for at in range(0, len(words), _TOGETHER)]
+        for encoded in self._library.encode_batch_fast(texts, add_special_tokens=False):
+            ids = encoded.ids
+            begins = [place for place, id in enumerate(ids) if id in self._begin]
+            yield from (ids[start:stop] for start, stop in pairwise([*begins, len(ids)]))
 
 
 def words_stand_alone(spec: dict[str, Any]) -> bool:

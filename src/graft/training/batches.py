@@ -34,7 +34,7 @@ class Batches:
         steps = self.steps_per_epoch * epochs
         self.total_steps = min(steps, max_steps) if max_steps else steps
         self._epoch = -1
-        self._order = array("q")
+        self._order = array("i")
         self._first = 0
 
     def check_fit(self, max_tokens: int, *, virtual_tokens: int = 0) -> None:
@@ -50,7 +50,7 @@ class Batches:
         """The samples of `step`, from 1."""
         epoch, number = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, array("q", range(len(self._sequences)))
+            self._epoch, self._order = epoch, array("i", range(len(self._sequences)))
             random.Random(derived_seed(self._seed, "order", epoch)).shuffle(self._order)
             self._first = self._heaviest() if epoch == 0 else 0
         if number in (0, self._first):  # the two change places
