@@ -14,7 +14,7 @@ FILES = sorted(SRC.rglob("*.py"))
 
 # As DESIGN has them. The name is that of a folder or of a file beside the folders.
 LAYERS = {
-    **dict.fromkeys(("errors", "records", "config", "sections", "runtime", "printable"), 0),
+    **dict.fromkeys(("errors", "records", "config", "sections", "runtime", "terminal"), 0),
     **dict.fromkeys(("staging", "tensor_file", "signals", "lock"), 0),
     **dict.fromkeys(("data", "forest", "model", "adapters", "seedling"), 1),
     **dict.fromkeys(("training", "infer", "plan"), 2),

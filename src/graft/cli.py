@@ -18,6 +18,7 @@ from graft.cli_synth import synth
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, MAX_NEW_TOKENS, build_config, setting_names
 from graft.errors import ConfigError, GraftError, Interrupted, write_error
 from graft.signals import StopSignals
+from graft.terminal import printable
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
 
@@ -198,7 +199,7 @@ def chat(
     if json:
         return console.print_json({"answer": "".join(pieces)})
     for piece in pieces:
-        print(piece, end="", flush=True)
+        print(printable(piece), end="", flush=True)
     print()
     return None
 
@@ -250,7 +251,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"graft: {message}", file=sys.stderr)
+    print(f"graft: {printable(message)}", file=sys.stderr)
     if "--json" in sys.argv:
         from graft.commands.console import print_json
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from graft.terminal import printable
+
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 _OWN_GROUPS = Path("/proc/self/cgroup")
@@ -50,7 +52,7 @@ def cache_folder() -> Path:
 
 def say_on_stderr(text: str) -> None:
     """Where verbs say what people should know, unless they are given another place."""
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)
 
 
 def seed_everything(seed: int) -> None:

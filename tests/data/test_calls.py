@@ -114,3 +114,13 @@ def test_no_generated_text_gives_another_error(text: str) -> None:
 )
 def test_calls_are_read_in_every_shape_that_data_sets_have(value: dict[str, Any]) -> None:
     assert call_of(value) == ToolCall("a", {"x": 1})
+
+
+@pytest.mark.parametrize("text", ["a" + " " * 10**6, "a\n```python\n" + " " * 10**6, "a\n" + "``` " * 10**5 + "x"])
+def test_what_is_nearly_a_fence_takes_no_time(text: str) -> None:
+    assert read_calls(text, "fenced") == Answer(text)
+
+
+def test_a_call_nested_too_deep_is_refused() -> None:
+    with pytest.raises(DataError, match="nested too deep"):
+        read_calls(f'<tool_call>{{"name": "f", "arguments": {"[" * 500}{"]" * 500}}}</tool_call>', "marked")

@@ -340,3 +340,27 @@ def test_the_models_own_template_is_taken_unless_another_is_asked_for() -> None:
     assert load_template("auto") == load_template("alpaca") == load_template("alpaca", CHATML)
     with pytest.raises(DataError, match="brings no chat template"):
         load_template("model")
+
+
+@pytest.mark.parametrize("name", ["a", "tool", "look"])
+def test_a_template_that_drops_tools_is_refused_whatever_their_names(name: str) -> None:
+    calling = CHATML.replace(
+        "{{ message.content | trim }}", "{{ message.content }}{{ message.tool_calls | default([]) | tojson }}"
+    )
+    messages = (
+        Message("user", "q"),
+        Message("assistant", "", trained=True, tool_calls=(ToolCall(name, {}),)),
+    )
+    said = Conversation(messages, Source("rows.json", 7), ({"name": name, "parameters": {}},))
+    with pytest.raises(DataError, match="has no place for tools"):
+        encode_conversation(said, ChatTemplate(calling), CODEC)
+
+
+def test_a_tool_whose_name_json_escapes_has_its_place() -> None:
+    tools = ({"name": 'a "b"', "parameters": {}},)
+    assert encode_conversation(conversation("q", "a", tools=tools), load_template("chatml"), CODEC)
+
+
+def test_a_thought_without_end_and_comments_without_end_take_no_time() -> None:
+    template = CHATML + "{{ '</think>' if false }}" + "{#" * 10**5 + " tokens: " * 10**4 + "#}"
+    assert encode_conversation(conversation("q", "<think>" + " " * 10**6 + "a"), ChatTemplate(template), CODEC)

@@ -1,5 +1,7 @@
 """Every template that ships, held against ids and masks written by hand, and against random conversations."""
 
+from itertools import groupby
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,9 @@ from hypothesis import strategies as st
 from graft.data import Template, encode_conversation, encode_prompt, load_template
 from graft.data.calls import Answer
 from graft.errors import DataError
+from graft.model import load_tokenizer
 from graft.records import Conversation, Message, Source, TokenSequence, ToolCall
+from graft.seedling import seedling_path
 from tests.data.characters import EOS, FIRST, OPENING, SPECIAL, Characters, ids
 
 SOURCE = Source("rows.json", 1)
@@ -244,18 +248,30 @@ SCRIPTS = st.one_of(
     st.text(st.sampled_from("abc .,\n\t"), min_size=1, max_size=20),
     st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), min_size=1, max_size=8),
     st.text(st.characters(min_codepoint=0x0600, max_codepoint=0x06FF), min_size=1, max_size=8),
-    st.text(st.sampled_from("🦊👩‍🚀éß½"), min_size=1, max_size=6),
+    st.text(st.sampled_from("🦊👩‍🚀🏽éß½\ufffd\u200b\x00\x1b\r"), min_size=1, max_size=6),
+    st.text(st.characters(min_codepoint=0x20000, max_codepoint=0x2A6DF), min_size=1, max_size=4),
+    st.text(st.sampled_from("कखगघिीुू्ंः" + "กขคิีุู้่์" + "e\u0301\u0315\u0308"), min_size=1, max_size=12),
     st.lists(st.sampled_from([*SPECIAL, "{{ x }}", "</think>", "{", "}}", "z"]), min_size=1, max_size=4).map("".join),
 ).filter(lambda text: text.strip() and not any("\ud800" <= c <= "\udfff" for c in text))
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
+    """Turns in several scripts, with marks of their own; an answer may say what stands before it, and a tool may be
+    called in between."""
     messages = [Message("system", draw(SCRIPTS))] if draw(st.booleans()) else []
+    tools = draw(st.sampled_from([(), (), (TOOL,)]))
     for _ in range(draw(st.integers(1, 3))):
-        messages.append(Message("user", draw(SCRIPTS), draw(st.sampled_from([None, False]))))
-        messages.append(Message("assistant", draw(SCRIPTS), draw(st.sampled_from([True, True, False, None]))))
-    return Conversation(tuple(messages), SOURCE)
+        messages.append(
+            Message("user", draw(SCRIPTS), draw(st.sampled_from([None, False])), draw(st.just("") | SCRIPTS))
+        )
+        if tools and draw(st.booleans()):
+            call = ToolCall("look", {"at": draw(SCRIPTS)})
+            messages.append(Message("assistant", "", draw(st.sampled_from([False, None])), tool_calls=(call,)))
+            messages.append(Message("tool", draw(SCRIPTS)))
+        said = draw(SCRIPTS | st.sampled_from([*(m.content for m in messages if m.content), messages[-1].content * 2]))
+        messages.append(Message("assistant", said, draw(st.sampled_from([True, True, False, None]))))
+    return Conversation(tuple(messages), SOURCE, tools)
 
 
 def trained_runs(sample: TokenSequence, template: Template) -> list[list[int]]:
@@ -292,6 +308,37 @@ def test_what_is_trained_in_ten_thousand_conversations(name: str, conversation: 
     check_what_is_trained(name, conversation)
 
 
+SEEDLING = load_tokenizer(str(seedling_path()))
+
+
+def check_with_a_real_tokenizer(name: str, conversation: Conversation) -> None:
+    template = load_template(name)
+    before, after = FRAMES.get(name, ("", ""))
+    said = [f"{before}{m.content}{after}" for m in conversation.messages if m.trained]
+    sample = encode_conversation(conversation, template, SEEDLING)
+    runs = [
+        list(run)
+        for trained, run in groupby(zip(sample.ids, sample.trained, strict=True), key=lambda p: p[1])
+        if trained
+    ]
+    assert all(run[-1][0] == SEEDLING.eos_id for run in runs)
+    assert [SEEDLING.decode([id for id, _ in run[:-1]]) for run in runs] == said
+
+
+@pytest.mark.parametrize("name", ["alpaca", "llama-2", "mistral"])
+@given(conversations())
+def test_a_real_tokenizer_gives_back_what_is_trained(name: str, conversation: Conversation) -> None:
+    check_with_a_real_tokenizer(name, conversation)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alpaca", "alpaca_legacy", "vigogne", "llama-2", "mistral"])
+@settings(max_examples=2000)
+@given(conversations())
+def test_a_real_tokenizer_gives_back_ten_thousand_conversations(name: str, conversation: Conversation) -> None:
+    check_with_a_real_tokenizer(name, conversation)
+
+
 @pytest.mark.parametrize("name", ORACLES)
 @given(conversations())
 def test_the_last_answer_follows_the_very_prompt_that_it_will_be_asked_with(
@@ -299,7 +346,7 @@ def test_the_last_answer_follows_the_very_prompt_that_it_will_be_asked_with(
 ) -> None:
     template = load_template(name)
     sample = encode_conversation(conversation, template, CODEC)
-    prompt = encode_prompt(conversation.messages[:-1], template, CODEC)
+    prompt = encode_prompt(conversation.messages[:-1], template, CODEC, tools=conversation.tools)
     assert list(sample.ids[: len(prompt)]) == prompt
 
 

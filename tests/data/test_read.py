@@ -276,3 +276,20 @@ def test_ten_thousand_mutated_files_give_rows_or_an_error_that_names_them(tmp_pa
             said = str(error)
         assert str(file) in said
         assert "->" in said
+
+
+def test_a_key_that_stands_twice_among_very_many_is_soon_found(tmp_path: Path) -> None:
+    keys = ",".join(f'"k{number}":1' for number in range(200_000))
+    with pytest.raises(DataError, match=r":1: not usable JSON: the key 'k199999' stands twice"):
+        read(tmp_path / "r.jsonl", f'{{{keys},"k199999":1}}')
+
+
+@pytest.mark.parametrize("value", ["[" * 101 + "]" * 101, '{"a":' * 900 + "1" + "}" * 900])
+def test_what_is_nested_too_deep_to_be_walked_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(DataError, match=r":1: nested too deep, more than 100 levels"):
+        read(tmp_path / "r.jsonl", f'{{"a": {value}}}')
+
+
+def test_a_number_that_is_infinite_to_a_machine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r":1: not usable JSON: the number -1e999 is too large"):
+        read(tmp_path / "r.jsonl", '{"a": [-1e999]}')

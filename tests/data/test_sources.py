@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,19 @@ def test_without_a_network_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_path_that_is_not_there_is_not_taken_for_a_hub_id() -> None:
     with pytest.raises(DataError, match=r"data/rows\.jsonl does not exist"):
         sources("data/rows.jsonl")
+
+
+def test_links_that_lead_back_give_no_file_twice(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "r.jsonl").write_text(ROW)
+    (tmp_path / "deeper" / "up").symlink_to(tmp_path, target_is_directory=True)
+    for named in (tmp_path, f"{tmp_path}/**", f"{tmp_path}/**/*.jsonl"):
+        assert sources(str(named)) == [f"{tmp_path}/deeper/r.jsonl:1"]
+
+
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for named in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(DataError, match="cannot be read twice") as caught:
+            sources(str(named))
+        assert "to a file" in caught.value.fix

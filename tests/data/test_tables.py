@@ -1,6 +1,9 @@
 import csv
+import datetime
+import gzip
 import io
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +138,27 @@ def test_a_text_is_rows_of_whole_lines_and_nothing_of_it_is_lost(tmp_path: Path)
     assert len(found) > 2
     assert "".join(fields["text"] for _, fields in found) == text
     assert [text.splitlines()[line - 1] for line, _ in found] == [fields["text"].splitlines()[0] for _, fields in found]
+
+
+def test_a_header_of_very_many_columns_is_soon_read(tmp_path: Path) -> None:
+    names = ",".join(f"c{number}" for number in range(200_000))
+    with pytest.raises(DataError, match=r":1: the column `c0` stands twice"):
+        read(written(tmp_path / "rows.csv", f"{names},c0\n1\n"))
+
+
+def test_a_row_of_cells_without_end_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv.gz"
+    with gzip.open(file, "wt", compresslevel=1) as stream:
+        stream.write("a,b\n1,2\n")
+        for _ in range(70):
+            stream.write('"' + "x" * 2**20 + '\n",')
+    with pytest.raises(DataError, match=r"rows\.csv\.gz:3: a row of more than 67108864"):
+        read(file)
+
+
+def test_dates_decimals_and_numbers_that_are_none_are_read_as_json_would_hold_them(tmp_path: Path) -> None:
+    day = datetime.datetime(2024, 7, 26, 12, 30)
+    row = {"day": day, "price": Decimal("1.50"), "score": float("nan"), "deep": [{"at": day.date(), "n": float("inf")}]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "r.parquet")
+    plain = {"day": "2024-07-26T12:30:00", "price": "1.50", "score": None, "deep": [{"at": "2024-07-26"}]}
+    assert read(tmp_path / "r.parquet") == [(1, plain)]

@@ -29,13 +29,24 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "rows.json").read_text() == "mine"
 
 
-@pytest.mark.parametrize("value", ["half \ud83d", {1, 2}, Path("x")])
-def test_what_no_file_can_hold_is_said_and_leaves_no_file(value: object, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be written as JSON"):
-        write_rows(tmp_path / "rows.jsonl", [{"a": value}])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("r.csv", "half \ud83d"), ("r.jsonl", {1, 2}), ("r.json", Path("x")), ("r.jsonl", b"x"), ("r.json", float("nan"))],
+)
+def test_what_no_file_can_hold_is_said_and_leaves_no_file(name: str, value: object, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be written") as caught:
+        write_rows(tmp_path / name, [{"a": value}])
+    assert "column" in caught.value.fix
     assert not list(tmp_path.iterdir())
 
 
 def test_other_kinds_of_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows are written as .jsonl, .json, .csv"):
         write_rows(tmp_path / "rows.parquet", ROWS)
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.json"])
+def test_half_a_surrogate_pair_is_written_as_it_was_read(tmp_path: Path, name: str) -> None:
+    rows = [{"id": "\ud800", "instruction": "鱼", "output": "a"}]
+    write_rows(tmp_path / name, rows)
+    assert [row.fields for row in read_rows(str(tmp_path / name))] == rows

@@ -1,6 +1,6 @@
 """`graft chat`: talk to a base, an adapter or a merged model in the terminal."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
@@ -9,6 +9,7 @@ from graft.config import MAX_NEW_TOKENS, build_config, flatten_settings
 from graft.data import encode_prompt
 from graft.infer import GREEDY, Engine, Request, Sampling, TextStream
 from graft.records import Message
+from graft.terminal import printable
 
 STOP, CLEAR = "stop", "clear"
 
@@ -31,17 +32,14 @@ class Assistant:
         sampling: Sampling = GREEDY,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> Iterator[str]:
-        """The answer, piece by piece; no piece ends within a character."""
+        """The answer, piece by piece; no piece ends within a character. Space around it is left out: templates such as
+        llama-2 frame answers with it."""
         base = self.answerer.base
         message = Message("user", instruction, context=input)
         prompt = encode_prompt([message], self.answerer.template, base.tokenizer)
-        text = TextStream(base.tokenizer)
         engine = Engine(self.answerer.bank, stop_ids(base, self.answerer.template))
-        for token in engine.stream([Request(prompt, self.answerer.slot, max_new_tokens, sampling)]):
-            if piece := text.push(token.id):
-                yield piece
-        if rest := text.flush():
-            yield rest
+        tokens = engine.stream([Request(prompt, self.answerer.slot, max_new_tokens, sampling)])
+        yield from _trimmed(_texts((token.id for token in tokens), TextStream(base.tokenizer)))
 
     def answer(self, instruction: str, input: str = "", **options: Any) -> str:
         """The whole answer; options as those of `stream`."""
@@ -82,9 +80,25 @@ def converse(assistant: Assistant, lines: TextIO, out: TextIO, *, sampling: Samp
             continue
         drawn = replace(sampling, seed=sampling.seed + number)
         for piece in assistant.stream(message, sampling=drawn, max_new_tokens=max_new_tokens):
-            out.write(piece)
+            out.write(printable(piece))
             out.flush()
         out.write("\n")
+
+
+def _texts(tokens: Iterable[int], text: TextStream) -> Iterator[str]:
+    for token in tokens:
+        yield text.push(token)
+    yield text.flush()
+
+
+def _trimmed(pieces: Iterable[str]) -> Iterator[str]:
+    """The pieces of a text without the space before it and behind it."""
+    held, begun = "", False
+    for piece in pieces:
+        held = held + piece if begun else piece.lstrip()
+        if said := held.rstrip():
+            yield said
+            held, begun = held[len(said) :], True
 
 
 def _prompted(lines: TextIO, out: TextIO) -> Iterator[str]:

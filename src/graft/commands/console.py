@@ -13,6 +13,7 @@ from graft.commands.bench import BenchResult
 from graft.commands.synth import SynthResult
 from graft.evaluation import Score
 from graft.report import BENCH_COLUMNS, COLUMNS, bench_cells, cells
+from graft.terminal import printable
 from graft.training import Event, Saved, Started, Stepped
 
 _LINES = 20  # progress lines of a whole run where the output is no terminal
@@ -22,7 +23,7 @@ people = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def say(text: str) -> None:
     """A line for people. It goes to standard error; standard output carries results alone."""
-    people.print(text, markup=False)
+    people.print(printable(text), markup=False)
 
 
 def print_json(result: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ from graft.commands.data import Checked
 from graft.commands.show import Shown
 from graft.data.checks import Finding, counted
 from graft.data.view import Cell, Fate
-from graft.printable import printable
 from graft.report import figures_of
+from graft.terminal import printable
 
 _FATES: dict[Fate, str] = {
     "trained": "black on green",
@@ -57,7 +57,9 @@ def print_shown(result: Shown) -> None:
         legend.append_text(_painted([Cell(fate, fate)], marked=marked)).append(" ")
     console.print(legend)
     for row in result.rows:
-        console.print(Text.assemble("\n", (f"row {row.number}", "bold"), f" {row.source}  {row.counts() or row.fault}"))
+        console.print(
+            Text.assemble("\n", (f"row {row.number}", "bold"), printable(f" {row.source}  {row.counts() or row.fault}"))
+        )
         for sample in row.samples:
             console.print(_painted(sample, marked=marked))
     return None
@@ -82,8 +84,9 @@ def results() -> Console:
 
 def _lines(finding: Finding) -> list[Text]:
     places = finding.places()
-    lines = [Text.assemble((finding.severity, _STYLES[finding.severity]), f" {finding.check}: {finding.found.what}")]
-    lines += [Text(printable(f"  {at}: {what}")) for at, what in places[:_SHOWN]]
+    what = printable(finding.found.what)
+    lines = [Text.assemble((finding.severity, _STYLES[finding.severity]), f" {finding.check}: {what}")]
+    lines += [Text(printable(" ".join(f"  {at}: {what}".splitlines()))) for at, what in places[:_SHOWN]]
     if len(places) > _SHOWN:
         lines.append(Text(f"  and {len(places) - _SHOWN:,} more (--json names all)", style="dim"))
     return [*lines, Text(f"  -> {finding.found.fix}")]

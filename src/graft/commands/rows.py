@@ -113,6 +113,10 @@ def part(settings: DataConfig, out: Path, *, held_out: float, seed: int, by: str
         check_writable(file)
     rows = [row for path in data_paths(settings) for row in read_rows(path)]
     parts = split_rows(rows, held_out=held_out, seed=seed, by=by)
-    for file, some in zip(files, (parts.train, parts.held_out), strict=True):
-        write_rows(file, (row.fields for row in some))
+    write_rows(files[0], (row.fields for row in parts.train))
+    try:
+        write_rows(files[1], (row.fields for row in parts.held_out))
+    except BaseException:
+        files[0].unlink()  # both parts or none
+        raise
     return Parted(str(files[0]), str(files[1]), len(parts.train), len(parts.held_out))

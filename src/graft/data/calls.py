@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,12 @@ from typing import Any
 from graft.errors import DataError
 from graft.records import ToolCall
 
+DEEPEST = 100
+"""Lists and objects within one another that a row may have."""
+
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _MARKS = re.compile(r"\s*(?:\[TOOL_CALLS\]|<\|python_tag\|>)?\s*")
-_FENCED = re.compile(r"\s*(?P<name>[^\n]*?)[ \t]*\n\s*```(?:python)?[ \t]*\n(?P<code>.*?)\n?\s*```\s*", re.DOTALL)
+_FENCE = "```"
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,33 @@ def read_calls(text: str, syntax: str) -> Answer:
         DataError: the text marks a call that cannot be read.
     """
     return SYNTAXES[syntax](text) if syntax else Answer(text)
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and objects stand more than `DEEPEST` within one another: what walks them would fail."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for holder in level
+            for item in (holder.values() if isinstance(holder, Mapping) else holder)
+            if isinstance(item, Mapping | list | tuple)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def finite(digits: str) -> float:
+    """The number that JSON spells so.
+
+    Raises:
+        ValueError: no number of 64 bits is as large; it would be read as infinite, and written as no JSON.
+    """
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits[:20]} is too large")
+    return number
 
 
 def as_json(value: Any) -> str:
@@ -93,9 +124,12 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"{name} is not JSON")
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=no_number)
+        value = json.loads(text, object_pairs_hook=unique, parse_constant=no_number, parse_float=finite)
     except RecursionError:
         raise ValueError("nested too deep") from None
+    if isinstance(value, dict | list) and too_deep(value):
+        raise ValueError("nested too deep")
+    return value
 
 
 def _marked(text: str) -> Answer:
@@ -127,10 +161,11 @@ def _bare(text: str) -> Answer:
 
 def _fenced(text: str) -> Answer:
     """A tool's name, and a Python call with its arguments in a fence, as ChatGLM3 writes it."""
-    match = _FENCED.fullmatch(text)
-    if not match or not match["name"]:
+    name, _, block = text.strip().partition("\n")
+    opening, _, code = block.strip().partition("\n")
+    if opening.rstrip() not in (_FENCE, f"{_FENCE}python") or not code.endswith(_FENCE):
         return Answer(text)
-    return Answer("", (ToolCall(match["name"], _python_call(match["code"])[1]),))
+    return Answer("", (ToolCall(name.rstrip(), _python_call(code.removesuffix(_FENCE))[1]),))
 
 
 def _listed(text: str) -> Answer:

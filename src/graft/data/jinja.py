@@ -1,22 +1,29 @@
-"""A chat template in Jinja, rendered with marks where people's words go, in the sandbox of `transformers`."""
+"""A chat template in Jinja, rendered with marks where people's words go, in a sandbox."""
 
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2.exceptions import TemplateError
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from graft.data.calls import as_json
 from graft.data.codec import Codec
+from graft.data.sandbox import compiled, rendered
 from graft.data.words import words_of
 from graft.errors import DataError
 from graft.records import Message
 
-_TOKENS = re.compile(r"\{#-?[^}]*?tokens: ([^;#]*?)\s*-?#\}")
-_render: Any = render_jinja_template  # its annotations are not those of what it gives
-_BROKEN = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+_BROKEN = (
+    TemplateError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 _TODAY = """{%- macro strftime_now(format) -%}
 {{- {"%d %B %Y": "26 July 2024", "%Y-%m-%d": "2024-07-26"}.get(format, "26 Jul 2024") -}}
 {%- endmacro -%}
@@ -28,7 +35,16 @@ Mark = tuple[int, str]
 """The number of a message, and which of its texts: its words, or what it thinks before them."""
 
 _WORDS, _THOUGHT = "w", "t"
-_THINKS = re.compile(r"(\s*<think>\s*)(.*?\S)(\s*</think>\s*)(.*\S.*)", re.DOTALL)
+_THINKS = re.compile(r"\s*<think>\s*")
+
+
+class Thought(NamedTuple):
+    """An answer that thinks first, in four parts that are the whole of it."""
+
+    opening: str
+    thought: str
+    closing: str
+    words: str
 
 
 class Jinja:
@@ -38,7 +54,8 @@ class Jinja:
     template writes them as JSON or otherwise, but a special token that one spells is broken by a guard. Marks and
     guards hold a number drawn for this object, so no text of the data has one.
 
-    Args:
+    Attributes:
+        nowhere: a word that stands in no template and no text.
         arguments_as_text: give the template the arguments of calls as JSON text, where it would print an object of
             Python's.
 
@@ -53,13 +70,12 @@ class Jinja:
         self._source = (_TODAY if "strftime_now" in source else "") + source
         spellings = sorted(filter(None, codec.special_tokens), key=len, reverse=True)
         self.specials = re.compile("|".join(map(re.escape, spellings)))
-        if header := _TOKENS.search(source):
-            missing = [token for token in header[1].split() if token not in codec.special_tokens]
-            if missing:
-                what = f"the template {name} needs the special tokens {' '.join(missing)}, and the tokenizer lacks them"
-                raise DataError(what, fix="take a base that has them, or another data.template, such as alpaca")
+        if missing := [token for token in _needed(source) if token not in codec.special_tokens]:
+            what = f"the template {name} needs the special tokens {' '.join(missing)}, and the tokenizer lacks them"
+            raise DataError(what, fix="take a base that has them, or another data.template, such as alpaca")
         drawn = f"z{secrets.token_hex(8)}"
         self._mark, self._guard = f"{drawn}m", f"{drawn}g"
+        self.nowhere = f"{drawn}n"
         self._places = re.compile(rf"{self._mark}(\d+)([{_WORDS}{_THOUGHT}])")
         self._split = re.compile(rf"{self._places.pattern}|{self.specials.pattern}")
         self._reasons = "</think>" in source
@@ -80,17 +96,17 @@ class Jinja:
         try:
             if tools is not self._tools[0]:  # the same tools are rendered several times over
                 self._tools = tools, [{"type": "function", "function": self._guarded(tool)} for tool in tools]
-            rendered, _ = _render(
-                [self._described(messages, marked)],
-                tools=self._tools[1] or None,
-                chat_template=self._source,
-                add_generation_prompt=asked,
+            values = {
                 **self._names,
-            )
+                "messages": self._described(messages, marked),
+                "tools": self._tools[1] or None,
+                "documents": None,
+                "add_generation_prompt": asked,
+            }
+            return rendered(compiled(self._source), values)
         except _BROKEN as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise self.unfit(f"cannot render this conversation: {reason}") from None
-        return str(rendered[0])
 
     def places(self, rendering: str) -> list[tuple[int, re.Match[str]]]:
         """Messages, by number, and the places of their words, in the order of the text."""
@@ -104,7 +120,7 @@ class Jinja:
         knows them takes thought and words apart by them."""
         thought = self._thought(message)
         words = f"{self._mark}{number}{_WORDS}" if words_of(message) else ""
-        return f"{thought[1]}{self._mark}{number}{_THOUGHT}{thought[3]}{words}" if thought else words
+        return f"{thought.opening}{self._mark}{number}{_THOUGHT}{thought.closing}{words}" if thought else words
 
     def thinks(self, number: int, message: Message, rendering: str) -> bool:
         """Whether the rendering has what the message thinks, if it thinks."""
@@ -135,7 +151,8 @@ class Jinja:
             raise self.unfit("writes something else around these words than around others")
         for number, kind, after in zip(map(int, rest[::3]), rest[1::3], rest[2::3], strict=True):
             thought = self._thought(messages[number])
-            text = words_of(messages[number]) if thought is None else thought[2 if kind == _THOUGHT else 4]
+            text = thought.thought if thought and kind == _THOUGHT else thought.words if thought else None
+            text = words_of(messages[number]) if text is None else text
             forms = (form for form in _forms(text) if real.startswith(form + after, place))
             form = next(forms, None)
             if form is None:
@@ -154,11 +171,17 @@ class Jinja:
     def unfit(self, what: str) -> DataError:
         return DataError(f"the template {self._name} {what}", fix="choose another data.template, or change the row")
 
-    def _thought(self, message: Message) -> re.Match[str] | None:
+    def _thought(self, message: Message) -> Thought | None:
         """The tags, the thought and the words of an answer that has them, for a template that knows the tags."""
         if not self._reasons or message.role != "assistant":
             return None
-        return _THINKS.fullmatch(words_of(message))
+        text = words_of(message)
+        if not (opened := _THINKS.match(text)):
+            return None
+        inner, closed, rest = text[opened.end() :].partition("</think>")
+        thought, words = inner.rstrip(), rest.lstrip()
+        closing = f"{inner[len(thought) :]}{closed}{rest[: len(rest) - len(words)]}"
+        return Thought(opened[0], thought, closing, words) if thought and words else None
 
     def _guarded(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -194,6 +217,16 @@ class Jinja:
                 entry |= {"tool_call_id": answered[1]["id"], "name": answered[1]["function"]["name"]}
             described.append(entry)
         return described
+
+
+def _needed(source: str) -> list[str]:
+    """The special tokens that a comment in a template names, `{# tokens: <a> <b> #}`."""
+    for comment in source.split("{#")[1:]:
+        inner, closed, _ = comment.partition("#}")
+        _, named, tokens = inner.rpartition("tokens: ")
+        if closed and named and ";" not in tokens:
+            return tokens.rstrip().removesuffix("-").split()
+    return []
 
 
 def _forms(words: str) -> Iterator[str]:

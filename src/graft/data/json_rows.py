@@ -3,9 +3,11 @@
 import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
+from graft.data.calls import finite
 from graft.data.sources import UNPACKING_ERRORS
 from graft.errors import DataError
 from graft.records import Source
@@ -152,15 +154,14 @@ def _decoder() -> json.JSONDecoder:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
             raise ValueError(f"the key {twice!r} stands twice in one object")
         return fields
 
     def no_number(name: str) -> Any:
         raise ValueError(f"{name} is no value of JSON; write null")
 
-    return json.JSONDecoder(object_pairs_hook=unique, parse_constant=no_number)
+    return json.JSONDecoder(object_pairs_hook=unique, parse_constant=no_number, parse_float=finite)
 
 
 def _fault(error: Exception, text: str, place: int, source: Source) -> DataError:

@@ -52,6 +52,7 @@ class Layouts:
         self._plain_ends: frozenset[str] = frozenset()
         self._all_ends: frozenset[str] = frozenset()
         self._syntax: str | None = None
+        self._showing: dict[tuple[Any, ...], bool] = {}
         self._newest: tuple[object, object, bool, tuple[str, list[Part]]] | None = None
 
     def of(self, messages: Sequence[Message], tools: Tools, *, asked: bool) -> tuple[str, list[Part]]:
@@ -110,7 +111,7 @@ class Layouts:
     def _ends_in(self, messages: list[Message], tools: Tools = ()) -> frozenset[str]:
         try:
             rendering = self.jinja.render(messages, tools, asked=False, marked=True)
-            spans = self._spans(rendering, messages, tools)
+            spans = self._spans(rendering, messages, tools, asked=False)
         except DataError:
             return frozenset()
         return frozenset(span.end for span in spans)
@@ -124,7 +125,7 @@ class Layouts:
                 parts.append(Part(text, answer, special, said))
 
         done = 0
-        for span in self._spans(rendering, messages, tools):
+        for span in self._spans(rendering, messages, tools, asked=asked):
             cut(done, span.start, None)
             cut(span.start, span.stop, span.number)
             done = span.stop
@@ -148,13 +149,13 @@ class Layouts:
                 kept.append(replace(part, text=text))
         return kept
 
-    def _spans(self, rendering: str, messages: Sequence[Message], tools: Tools) -> list[Span]:
+    def _spans(self, rendering: str, messages: Sequence[Message], tools: Tools, *, asked: bool) -> list[Span]:
         """Where the model speaks: from the end of its prompt to the special token that ends its turn."""
         places = dict(self.jinja.places(rendering))
         for number, message in enumerate(messages):
             if words_of(message) and number not in places:
                 raise self.jinja.unfit(f"leaves out what {_named(number, message)} says")
-        self._check_tools(rendering, tools)
+        self._check_tools(rendering, messages, tools, asked=asked)
         said = [n for n, message in enumerate(messages) if message.role == "assistant"]
         spans = [self._span(rendering, places, number, messages, tools) for number in said]
         return [span for span in spans if span]
@@ -227,11 +228,26 @@ class Layouts:
         written = {part.answer for part in self.of(messages, tools, asked=False)[1]}
         return any(m.role == "assistant" and m.trained and n not in written for n, m in enumerate(messages))
 
-    def _check_tools(self, rendering: str, tools: Tools) -> None:
+    def _check_tools(self, rendering: str, messages: Sequence[Message], tools: Tools, *, asked: bool) -> None:
         clear = self.jinja.clear(rendering)
-        for tool in tools:
-            if str(tool.get("name", "")) not in clear:
-                raise self.jinja.unfit("has no place for tools")
+        named = (str(tool["name"]) for tool in tools)
+        if tools and not (
+            all(name in clear or as_json(name)[1:-1] in clear for name in named) and self._shows_tools(messages, asked)
+        ):
+            raise self.jinja.unfit("has no place for tools")
+
+    def _shows_tools(self, messages: Sequence[Message], asked: bool) -> bool:
+        """Whether the template writes the tools of conversations of this shape: tried with a name that stands nowhere
+        else, as a short one does in the template's own words and a called one in its call."""
+        shape = (asked, *((m.role, bool(m.content), bool(m.tool_calls)) for m in messages))
+        if shape not in self._showing:
+            name = self.jinja.nowhere
+            try:
+                shown = name in self.jinja.render(messages, ({**_PROBED_TOOL, "name": name},), asked=asked, marked=True)
+            except DataError:
+                shown = True  # it knows the tools that are called, then
+            self._showing[shape] = shown
+        return self._showing[shape]
 
     def _check_calls(self, said: str, message: Message) -> None:
         clear = self.jinja.clear(said)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from graft.data.calls import DEEPEST, too_deep
 from graft.data.json_rows import ListReader, line_items
 from graft.data.sources import UNPACKING_ERRORS, find_files, kind_of, open_file
 from graft.data.tables import csv_items, parquet_items, text_items
@@ -64,4 +65,6 @@ def _object(value: Any, source: Source) -> dict[str, Any]:
     if not isinstance(value, dict):
         kind = {list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number or truth value")
         raise DataError(f"{source}: a row must be an object, not {kind}", fix='write it as {"instruction": ...}')
+    if too_deep(value):
+        raise DataError(f"{source}: nested too deep, more than {DEEPEST} levels", fix="mend the row")
     return value

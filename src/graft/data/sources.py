@@ -6,7 +6,7 @@ import gzip
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,12 +40,15 @@ def find_files(path: str) -> list[Path]:
         named = Path(path).expanduser()
         if named.is_dir():
             return _below(named, path)
-        if named.exists():
+        if named.is_file():
             return [named]
+        if named.exists():
+            what = f"{path} is no file, but a pipe or a device, which cannot be read twice"
+            raise DataError(what, fix="write its rows to a file")
     except (OSError, ValueError, RuntimeError) as error:  # no file can have such a name, or nobody such a home
         raise DataError(f"{path!r} cannot be read: {error}", fix="check --data and the file's permissions") from None
     if glob.has_magic(path):
-        found = [Path(name) for name in sorted(glob.glob(str(named), recursive=True)) if Path(name).is_file()]
+        found = _once(Path(name) for name in glob.iglob(str(named), recursive=True))
         if not found:
             raise DataError(f"no file is called {path}", fix="check --data")
         return found
@@ -66,6 +69,15 @@ def open_file(file: Path) -> IO[bytes]:
         raise DataError(f"{file}: {suffix} is not read", fix=f"unpack it with `{_UNREAD[suffix]}`, or pack it as .gz")
     stream: IO[bytes] = PACKED[suffix](file) if suffix in PACKED else file.open("rb")
     return stream
+
+
+def _once(names: Iterable[Path]) -> list[Path]:
+    """The files among `names`, each under its shortest name: links that lead back give a file many."""
+    found: dict[Path, Path] = {}
+    for name in sorted(names, key=lambda name: (len(name.parts), name)):
+        if name.is_file():
+            found.setdefault(name.resolve(), name)
+    return sorted(found.values(), key=str)
 
 
 def _below(folder: Path, path: str) -> list[Path]:

@@ -1,7 +1,11 @@
 """CSV, Parquet and plain text -> rows."""
 
 import csv
+import datetime
+import math
+from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +22,18 @@ _BATCH = 1024  # Parquet rows that are read at a time
 def csv_items(stream: IO[bytes], path: str, *, delimiter: str) -> Iterator[tuple[Source, Any]]:
     """The rows of a table whose first line has the names of its columns; every value is a text."""
     csv.field_size_limit(LONGEST)
-    reader = csv.reader(decoded_lines(stream, path), delimiter=delimiter, strict=True)
     names: list[str] = []
-    line = 1
+    line, held = 1, 0
+
+    def lines() -> Iterator[str]:
+        nonlocal held
+        for text in decoded_lines(stream, path):
+            held += len(text)
+            if held > LONGEST:
+                raise DataError(f"{path}:{line}: a row of more than {LONGEST} characters", fix="close every quote")
+            yield text
+
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:
         for cells in reader:
             if not names:
@@ -31,7 +44,7 @@ def csv_items(stream: IO[bytes], path: str, *, delimiter: str) -> Iterator[tuple
                     what = f"{source}: {len(cells)} cells, and there are {len(names)} columns"
                     raise DataError(what, fix='quote cells that hold a comma or a line break: "a, b"')
                 yield source, dict(zip(names, cells, strict=True))
-            line = reader.line_num + 1
+            line, held = reader.line_num + 1, 0
     except csv.Error as error:
         raise DataError(
             f"{path}:{line}: not CSV: {error}", fix="close every quote, and double those in a cell"
@@ -40,7 +53,7 @@ def csv_items(stream: IO[bytes], path: str, *, delimiter: str) -> Iterator[tuple
 
 def _column_names(cells: list[str], path: str, line: int) -> list[str]:
     names = [cell.strip() for cell in cells]
-    twice = [name for name in names if names.count(name) > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{path}:{line}: the column `{twice[0]}` stands twice", fix="give every column a name")
     if len(names) == 1 and (";" in names[0] or "\t" in names[0]):
@@ -80,7 +93,7 @@ def parquet_items(file: Path, path: str) -> Iterator[tuple[Source, Any]]:
             for batch in table.iter_batches(batch_size=_BATCH):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Source(path, number), {name: _without_nulls(value) for name, value in fields.items()}
+                    yield Source(path, number), {name: _plain(value) for name, value in fields.items()}
     except (ArrowException, OSError, ValueError) as error:  # ValueError: a text in it is no UTF-8
         reason = " ".join(str(error).split())
         raise DataError(
@@ -88,7 +101,15 @@ def parquet_items(file: Path, path: str) -> Iterator[tuple[Source, Any]]:
         ) from None
 
 
-def _without_nulls(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """A cell as JSON would hold it: dates and exact decimals as texts, and null where a table says that there is no
+    number."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: plain for key, item in value.items() if (plain := _plain(item)) is not None}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | datetime.timedelta) else value

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, Any
 from graft.data.calls import as_json
 from graft.errors import DataError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 WRITTEN = (".jsonl", ".json", ".csv")
 
 
@@ -48,19 +50,27 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, replace: bool =
     except FileExistsError:
         check_writable(path)
     except (TypeError, ValueError) as error:  # a date from a table, or half a surrogate pair
-        what = f"{path}: a row holds what cannot be written as JSON in UTF-8: {error}"
-        raise DataError(what, fix="`graft data check` names such rows; --fix leaves them out") from None
+        what = f"{path}: a row holds what cannot be written: {error}"
+        fix = "write .jsonl, or leave the column out that holds it" if path.suffix == ".csv" else "leave its column out"
+        raise DataError(what, fix=fix) from None
     finally:
         Path(name).unlink(missing_ok=True)
 
 
 def _jsonl(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    stream.writelines(f"{as_json(dict(row))}\n" for row in rows)
+    stream.writelines(f"{_written(dict(row))}\n" for row in rows)
 
 
 def _json(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    json.dump([dict(row) for row in rows], stream, ensure_ascii=False, indent=1)
-    stream.write("\n")
+    stream.write(f"{_written([dict(row) for row in rows], indent=1)}\n")
+
+
+def _written(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON. Half a surrogate pair, which a key that nobody reads may hold, is escaped as it was."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    if _SURROGATE.search(text):
+        text = json.dumps(value, allow_nan=False, indent=indent)
+    return text
 
 
 def _csv(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:

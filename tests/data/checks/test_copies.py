@@ -57,3 +57,8 @@ def test_rows_that_cannot_be_read_are_no_copies() -> None:
     both = subject(talk(("user", "a"), ("assistant", "b")), broken, broken)
     assert both.near == {}
     assert not found("duplicates", *(row.fields for row in both.rows))
+
+
+def test_copies_that_are_held_out_together_are_named_as_well() -> None:
+    rows = [alpaca("Ask.", "Fine, thank you."), alpaca("Ask.", "Fine, thank you."), alpaca("Else.", "Not at all.")]
+    assert list(found("duplicates", *rows, held_out=(0, 1))) == [2], "or a cleaned copy would hold both"

@@ -1,5 +1,6 @@
 import random
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -87,3 +88,13 @@ def test_52_000_rows_in_two_scripts_take_less_than_a_minute() -> None:
     assert len(partners.keys() & copies.keys()) > 0.999 * len(copies)
     assert partners.keys() <= copies.keys()
     assert seconds < 60, seconds
+
+
+def test_marks_in_a_row_take_no_time() -> None:
+    text = "a" + "\u0315\u0300" * 300_000
+    assert alike([text, f"{text} "]) == {1: 0}
+
+
+def test_two_ways_to_write_an_accent_are_one_however_long_the_text() -> None:
+    text = "Les élèves sont à l'école où naît l'été. " * 50
+    assert normal(unicodedata.normalize("NFD", text)) == normal(text)

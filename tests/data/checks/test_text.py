@@ -61,3 +61,11 @@ def test_what_is_no_key_is_not(text: str) -> None:
 def test_addresses_of_people_are_named_but_not_told() -> None:
     rows = [alpaca("Write to ann.lee@mail-host.org now.", "Done."), alpaca("Write to a@example.com.", "Done, sent.")]
     assert found("e-mail", *rows) == {1: "message 1 (user): a...@mail-host.org"}
+
+
+@pytest.mark.parametrize("run", ["a.", "eyJaaaaaaaa-", "sk-", "a@", "-----BEGIN A ", "xoxa-", "Ã"])
+def test_a_long_run_of_what_begins_a_secret_takes_no_time(run: str) -> None:
+    text = "://" + run * (500_000 // len(run))
+    found("secrets", alpaca("Ask.", text))
+    found("e-mail", alpaca("Ask.", text))
+    found("broken-text", alpaca("Ask.", text))

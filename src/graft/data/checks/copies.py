@@ -14,7 +14,7 @@ from graft.records import Message
 @check("duplicates", "warning", dropped=True)
 def duplicates(subject: Subject) -> Found | None:
     rows = {n: f"as {subject.rows[first].source}" for n, first in same(subject).items()}
-    what = f"{counted(len(rows))} to train on with exactly the text of an earlier one"
+    what = f"{counted(len(rows))} with exactly the text of an earlier one"
     return Found(what, "--fix keeps the first of each; to take rows more often, use data.mix", rows) if rows else None
 
 
@@ -71,12 +71,13 @@ def contradictions(subject: Subject) -> Found | None:
 
 
 def same(subject: Subject) -> dict[int, int]:
-    """Rows to train on, by number, that say to the letter what an earlier one says, and which one."""
-    first: dict[str, int] = {}
+    """Rows, by number, that say to the letter what an earlier one of their part says, and which; none of a file given
+    to measure on."""
+    first: dict[tuple[str, bool], int] = {}
     later: dict[int, int] = {}
     for number, row in enumerate(subject.rows):
-        if row.conversation and not row.held_out:
-            key = _digest(row.messages, row)
+        if row.conversation and not row.foreign:
+            key = _digest(row.messages, row), row.held_out
             if first.setdefault(key, number) != number:
                 later[number] = first[key]
     return later

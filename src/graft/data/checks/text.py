@@ -24,8 +24,8 @@ SECRETS: dict[str, re.Pattern[str]] = {
     "an API key": re.compile(r"\bsk-[A-Za-z0-9_-]{20,}"),
     "a Google key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
     "a Slack token": re.compile(r"\bxox[abprs]-[A-Za-z0-9-]{10,}"),
-    "a web token": re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
-    "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/:@]{1,64}:[^\s/:@]{3,64}@\w"),
+    "a web token": re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+    "a password in an address": re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^\s/:@]{1,64}:[^\s/:@]{3,64}@\w"),
 }
 _HINTS = (
     "PRIVATE KEY",

@@ -1,10 +1,11 @@
 """What a format is, and how formats read the fields of a row."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft.data.calls import as_json, parse_json
+from graft.data.calls import parse_json, too_deep
 from graft.errors import RowFault
 from graft.records import Message, Role, ToolCall
 
@@ -97,7 +98,9 @@ def whole(text: str, key: str) -> str:
 def check_json(value: object, key: str) -> None:
     """Raise a ValueError if `value` cannot be written as JSON that a tokenizer can read."""
     try:
-        text = as_json([value])
+        if isinstance(value, Mapping | list | tuple) and too_deep(value):
+            raise RecursionError
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         reason = "it is nested too deep" if isinstance(error, RecursionError) else error
         raise ValueError(f"`{key}` holds what is no JSON: {reason}") from None

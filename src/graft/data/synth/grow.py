@@ -18,7 +18,7 @@ from graft.data.synth.prompts import NEW_ITEMS, ask_for_instances, ask_for_instr
 from graft.data.synth.replies import ReplyFault, Said, examples, listed, said_in, yes_or_no
 from graft.data.synth.seeds import Task
 from graft.data.synth.settings import Language, SynthSettings
-from graft.printable import printable
+from graft.terminal import printable
 
 Say = Callable[[str], None]
 

@@ -19,7 +19,7 @@ from graft.data.synth.journal import Reply
 from graft.data.synth.replies import ReplyFault, said_in, usage_in
 from graft.data.synth.settings import SynthSettings
 from graft.errors import ConfigError, RunError
-from graft.printable import printable
+from graft.terminal import printable
 
 Say = Callable[[str], None]
 Message = dict[str, str]
