@@ -28,8 +28,8 @@ OPEN_LAYERS = {0, 4}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
 CATCH_ALLS = {"utils", "util", "helpers", "helper", "common", "misc"}
 PICKLERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-# What reads or writes pickle. An importer of foreign checkpoints may call torch.load with weights_only=True; there is none
-# yet, and when there is, it is allowed here by name.
+# What reads or writes pickle. An importer of foreign checkpoints may call torch.load with weights_only=True: when there
+# is one, it is allowed here by name.
 UNPICKLING = {"torch.load", "torch.save", "torch.jit.load", "torch.package", "np.load", "numpy.load"}
 
 
