@@ -70,7 +70,7 @@ def train(
     settings: Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, and begin none.")] = False,
     allow: Annotated[
-        list[str] | None, typer.Option("--allow", metavar="NAME", help="A setting that may change; repeatable.")
+        list[str] | None, typer.Option("--allow", metavar="NAME", help="A setting that may have changed; repeatable.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     json: Json = False,

@@ -64,6 +64,14 @@ def _write(path: Path, content: Content, mode: int, *, flush: bool = False) -> N
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are not there, so that it outlives a loss of power."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _flush_folder(path.parent)
+
+
 @contextmanager
 def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A folder beside `target` to write into; flushed and renamed to `target` when the block ends without an error.
@@ -76,7 +84,7 @@ def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     if target.exists() and not replace:
         raise FileExistsError(errno.EEXIST, "is in use", str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         folder.chmod(0o755)  # mkdtemp gives 0700; a result is as readable as its parent

@@ -40,6 +40,7 @@ PHASES = {
     "before the first step": (sent("Training._held_out_loss"), 0),
     "training": (sent("Training._backward", 3), 3),
     "evaluating": (sent("Training._held_out_loss", 2), 5),
+    "evaluating where a save is due as well": (sent("Training._held_out_loss", 3), 10),
     "evaluating, in its batch": (sent("forest_hidden_states", 7), 5),
     "evaluating for the last time": (sent("Training._held_out_loss", 4), 12),
     "copying for a save": (sent("Checkpoints.snapshot", 2), 4),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from graft.commands.samples import Samples, data_paths, data_record
+from graft.adapters import CARD_FILE
+from graft.commands.samples import Samples, data_paths
 from graft.config import Config, build_config, flatten_settings, read_config, setting_names
 from graft.data import content_hash
 from graft.errors import ConfigError, GraftError, RunError, nearest
@@ -108,11 +109,16 @@ def settings_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def run_data(config: Config, samples: Samples) -> dict[str, Any]:
-    """What `data.json` says: the rows by content, before and after they were encoded."""
+def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
+    """What `data.json` says: the rows by content, before and after they were encoded.
+
+    Args:
+        record: what the adapter will say of them.
+    """
+    paths = data_paths(config.data)
     return {
-        **data_record(config.data),
-        "files": {path: content_hash(path) for path in data_paths(config.data)},
+        **record,
+        "files": {path: content_hash(path) if len(paths) > 1 else record["sha256"] for path in paths},
         "training_rows": len(samples.train),
         "held_out_rows": len(samples.held_out),
         "tokens_sha256": samples.digest(),
@@ -174,7 +180,7 @@ def _way_out(refused: Sequence[Change]) -> str:
 
 
 def _is_finished(out: Path) -> bool:
-    return (out / REPORT_FILE).exists() and not manifest_fault(out / ADAPTER_FOLDER, but=["README.md"])
+    return (out / REPORT_FILE).exists() and not manifest_fault(out / ADAPTER_FOLDER, but=[CARD_FILE])
 
 
 def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:

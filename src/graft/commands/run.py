@@ -28,7 +28,7 @@ from graft.lock import locked
 from graft.model import Base
 from graft.report import model_card, write_report
 from graft.runtime import environment
-from graft.staging import replace_file, staged, write_file, write_manifest
+from graft.staging import make_folder, replace_file, staged, write_file, write_manifest
 from graft.training import (
     Checkpoints,
     Event,
@@ -74,7 +74,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_folder(self.out)
             self._lock.enter_context(locked(self.out, self.say))
         except OSError as error:
             raise write_error(str(self.out), error, fix="give another --out") from None

@@ -101,7 +101,8 @@ def train(
         samples, template = _read_samples(config)
         for note in samples.notes:
             say(note)
-        data = run_data(config, samples)
+        record = data_record(config.data)
+        data = run_data(config, record, samples)
         if standing == "unfinished":
             check_data(out, data)
         seed_everything(config.train.seed)
@@ -111,7 +112,7 @@ def train(
         slot = bank.add(_fresh_adapter(config, base))
         adapter = bank.adapters[slot]
         samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
-        provenance = provenance_of(config.model, base, template, data_record(config.data))
+        provenance = provenance_of(config.model, base, template, record)
         run = Run(config, out, base, adapter, provenance, samples, data, say)
         training = assemble(config, bank, slot, _batches(config, samples), held_out=samples.held_out)
         training.saves, training.save_every = Saves(partial(run.snapshot, training)), config.checkpoint.every

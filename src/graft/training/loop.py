@@ -118,7 +118,7 @@ class Training:
                 record = replace(record, held_out_loss=self._held_out_loss(step))
             self._owed = None
         self._tell(record)
-        if self.saves and self.save_every and step % self.save_every == 0:
+        if self.saves and self.save_every and step % self.save_every == 0 and self.saves.last != step:
             self.saves.begin(step)
 
     def _stop(self, told: Interrupted) -> None:
