@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tempfile
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -62,7 +63,11 @@ def _jsonl(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _json(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    stream.write(f"{_written([dict(row) for row in rows], indent=1)}\n")
+    before = "[\n"
+    for row in rows:
+        stream.write(before + textwrap.indent(_written(dict(row), indent=1), " "))
+        before = ",\n"
+    stream.write("\n]\n" if before == ",\n" else "[]\n")
 
 
 def _written(value: Any, indent: int | None = None) -> str:
