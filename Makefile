@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-all check format seedling clean
+.PHONY: setup demo test test-all torture check format seedling clean
 
 setup: $(READY)
 
@@ -21,6 +21,10 @@ test: setup
 
 test-all: setup
 	$(BIN)/pytest
+
+# Runs that are killed, starved of disk, damaged and told to stop, hundreds of times; under 20 minutes on 2 cores.
+torture: setup
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/torture -rP
 
 check: setup
 	$(BIN)/ruff check .

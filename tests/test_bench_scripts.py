@@ -34,3 +34,11 @@ def test_the_script_for_cuda_ends_well_without_it(tmp_path: Path) -> None:
     assert "nf4  " in ran.stdout
     assert "graft-bf16" in ran.stdout
     assert (tmp_path / "tiny" / "bench.json").is_file()
+
+
+def test_the_index_of_synth_decides_as_comparing_with_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["synth.py", "300"])
+    runpy.run_path(str(BENCH / "synth.py"), run_name="__main__")
+    assert "the first 300 compared with all: the same decisions" in capsys.readouterr().out

@@ -1,8 +1,20 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from graft.staging import MANIFEST, manifest_fault, staged, write_manifest
+from graft.errors import DiskError
+from graft.staging import (
+    MANIFEST,
+    append_line,
+    check_room,
+    manifest_fault,
+    replace_file,
+    staged,
+    write_file,
+    write_manifest,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -54,6 +66,77 @@ def test_what_is_there_is_replaced_as_a_whole_and_only_if_it_may_be(tmp_path: Pa
     assert names(tmp_path) == ["result"]
 
 
+def test_who_was_sooner_keeps_the_place(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+
+    def both() -> None:
+        with staged(target) as slower:
+            (slower / "a.txt").write_text("slower")
+            with staged(target) as sooner:
+                (sooner / "a.txt").write_text("sooner")
+
+    with pytest.raises(FileExistsError, match="in use"):
+        both()
+    assert (target / "a.txt").read_text() == "sooner"
+    assert names(tmp_path) == ["result"]
+
+
+def test_what_is_replaced_comes_back_when_the_new_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "result"
+    with staged(target) as folder:
+        (folder / "a.txt").write_text("old")
+    rename, renamed = os.rename, []
+
+    def fail_second(source: Path, goal: Path) -> None:
+        renamed.append(goal)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        rename(source, goal)
+
+    def replace() -> None:
+        with staged(target, replace=True) as folder:
+            (folder / "a.txt").write_text("new")
+
+    monkeypatch.setattr(os, "rename", fail_second)
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert (target / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["result"]
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    replace_file(path, b"old")
+    replace_file(path, [b"n", memoryview(b"ew"), b""])
+    assert path.read_bytes() == b"new"
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        replace_file(path, b"newer")
+    assert path.read_bytes() == b"new"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_system_that_takes_little_at_once_gets_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+    write_file(tmp_path / "file", [b"0123456789", memoryview(b"abcdefg")])
+    append_line(tmp_path / "file", "line")
+    assert (tmp_path / "file").read_bytes() == b"0123456789abcdefgline\n"
+
+
+def test_room_is_asked_for_where_the_folder_will_be(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    check_room(tmp_path / "not" / "yet", 1, "it", fix="")
+    with pytest.raises(DiskError, match=rf"it takes .* MB, and {tmp_path} has .* left\n  -> make room"):
+        check_room(tmp_path / "not" / "yet", 2 * free, "it", fix="make room")
+
+
 def test_others_may_read_a_result_as_they_may_its_parent(tmp_path: Path) -> None:
     with staged(tmp_path / "result"):
         pass
@@ -102,8 +185,12 @@ def test_a_truncated_a_missing_and_a_swapped_file_are_found(vouched: Path) -> No
         (b"\xff\xfe\x00", "is not JSON"),
         (b"{}", "lists no file"),
         (b"[]", "lists no file"),
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"weights.bin": "0"}', "is not the file that was written"),
+        (b'{\n "../x": "0"\n}\n', "names a file outside"),
+        (b'{\n "/etc/hostname": "0"\n}\n', "names a file outside"),
     ],
-    ids=["missing", "empty", "cut", "not text", "no file", "a list"],
+    ids=["missing", "empty", "cut", "not text", "no file", "a list", "deep", "other spaces", "above", "elsewhere"],
 )
 def test_a_manifest_that_vouches_for_nothing_is_a_fault(vouched: Path, content: bytes | None, fault: str) -> None:
     if content is None:
@@ -113,3 +200,15 @@ def test_a_manifest_that_vouches_for_nothing_is_a_fault(vouched: Path, content: 
     found = manifest_fault(vouched)
     assert MANIFEST in found
     assert fault in found
+
+
+def test_a_manifest_without_its_last_byte_is_found(vouched: Path) -> None:
+    content = (vouched / MANIFEST).read_bytes()
+    (vouched / MANIFEST).write_bytes(content[:-1])
+    assert MANIFEST in manifest_fault(vouched)
+
+
+def test_a_file_that_may_have_changed_is_passed_over(vouched: Path) -> None:
+    (vouched / "inner" / "state.json").write_text("mine")
+    assert "state.json" in manifest_fault(vouched)
+    assert manifest_fault(vouched, but=["inner/state.json"]) == ""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graft.errors import GraftError
+from graft.errors import GraftError, Interrupted
 from graft.seedling import seedling_path
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from graft.commands.demo import DemoResult
     from graft.commands.eval import EvalResult
     from graft.commands.merge import MergeResult
+    from graft.commands.synth import SynthResult
     from graft.commands.train import TrainResult
     from graft.training import Subscriber
 
 __version__ = "0.1.0"
-__all__ = ["GraftError", "demo", "evaluate", "load", "merge", "seedling_path", "train"]
+__all__ = ["GraftError", "Interrupted", "demo", "evaluate", "load", "merge", "seedling_path", "synth", "train"]
 
 # The verbs are imported when they are called: `import graft` stays quick.
 
@@ -36,13 +37,18 @@ def train(
     *,
     out: str | Path,
     resume: bool = False,
+    allow: Sequence[str] = (),
     subscribers: "Sequence[Subscriber]" = (),
 ) -> "TrainResult":
-    """Train an adapter and leave it in `out/adapter`. `subscribers` are called with every event of the run."""
+    """Train an adapter and leave it in `out/adapter`. `subscribers` are called with every event of the run.
+
+    A run that lies there broken off goes on; `allow` names settings in which it may have been another. SIGINT and
+    SIGTERM finish the step at hand, save it and raise `graft.Interrupted`, which is no `Exception`.
+    """
     from graft.commands.train import train as run
     from graft.config import build_config
 
-    return run(build_config(settings), Path(out), resume=resume, subscribers=subscribers)
+    return run(build_config(settings), Path(out), resume=resume, allow=allow, subscribers=subscribers)
 
 
 def evaluate(
@@ -92,6 +98,13 @@ def load(
     from graft.commands.chat import load as run
 
     return run(str(model) if model else None, str(adapter) if adapter else None, settings=settings)
+
+
+def synth(settings: Mapping[str, Any], *, out: str | Path, resume: bool = False) -> "SynthResult":
+    """Make rows in `out/data.jsonl` with a teacher. Settings are the verb's flags: `teacher`, `model`, `count`..."""
+    from graft.commands.synth import synth as run
+
+    return run(settings, Path(out), resume=resume)
 
 
 def demo(*, out: str | Path) -> "DemoResult":

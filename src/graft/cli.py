@@ -1,6 +1,7 @@
 """The command `graft`: its verbs and flags. The work is in `graft.commands`.
 
-Exit codes: 0 done; 2 bad input or settings; 3 a proof failed, nothing was handed over; 130 interrupted.
+Exit codes: 0 done; 2 bad input or settings; 3 a proof failed, nothing was handed over; 4 the disk is full or fails;
+130 and 143 stopped by SIGINT and SIGTERM.
 """
 
 import io
@@ -13,8 +14,10 @@ import typer
 
 from graft.cli_data import data_app
 from graft.cli_options import ConfigFile, Data, Format, Json, Model, Settings, given_settings
+from graft.cli_synth import synth
 from graft.config import BENCH_ROUNDS, BENCH_ROWS, MAX_NEW_TOKENS, build_config, setting_names
-from graft.errors import ConfigError, GraftError
+from graft.errors import ConfigError, GraftError, Interrupted, write_error
+from graft.signals import StopSignals
 from graft.terminal import printable
 
 # The heavy libraries are imported inside the verbs, so that `graft --help` answers at once.
@@ -25,9 +28,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Fine-tune LLaMA-class models with adapters, with proof.",
-    epilog="Exit codes: 0 done; 2 bad input or settings; 3 a proof failed; 130 interrupted.",
+    epilog="Exit codes: 0 done; 2 bad input or settings; 3 a proof failed; 4 the disk is full or fails; "
+    "130 and 143 stopped by SIGINT and SIGTERM, what was done being saved.",
 )
 app.add_typer(data_app)
+app.command(
+    epilog="Example: graft synth --teacher http://127.0.0.1:8000/v1 --model NAME --count 1000 --out runs/synth"
+)(synth)
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; a free one under runs/ unless given.")]
 AdapterPath = Annotated[str | None, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")]
@@ -61,11 +68,14 @@ def train(
     method: Annotated[str | None, typer.Option("--method", help="How the base is adapted.")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, and begin none.")] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="NAME", help="A setting that may have changed; repeatable.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Train an adapter on rows of data."""
+    """Train an adapter on rows of data. The same command again goes on with a run that was broken off."""
     given = given_settings(
         {"model.path": model, "data.path": data, "data.format": format, "method": method}, config, settings
     )
@@ -73,6 +83,7 @@ def train(
     if resume and out is None:
         raise ConfigError("--resume needs the run to go on with", fix="name its folder with --out")
     from graft.commands import console
+    from graft.commands.resume import folder_of
     from graft.commands.train import outlook
     from graft.commands.train import train as run
 
@@ -84,9 +95,9 @@ def train(
             print(f"{name.replace('_', ' ')}: {value}")
         return None
     path = resolved.data.path if isinstance(resolved.data.path, str) else resolved.data.path[0]
-    folder = out or _free(re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run")
+    folder = out or folder_of(resolved, re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run")
     with console.ProgressDisplay() as progress:
-        result = run(resolved, folder, resume=resume, subscribers=[progress], say=console.say)
+        result = run(resolved, folder, resume=resume, allow=allow or (), subscribers=[progress], say=console.say)
     if json:
         return console.print_json(result.as_json())
     if result.first_eval_loss is not None:
@@ -230,11 +241,13 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows another
     try:
-        app()
-    except GraftError as error:
+        with StopSignals():
+            app()
+    except (GraftError, Interrupted) as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
-        _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", GraftError.exit_code)
+        code = write_error("", error, fix="").exit_code
+        _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -5,6 +5,8 @@ its `exit_code`. Anything else that escapes is a defect of ours and keeps its tr
 """
 
 import difflib
+import errno
+import signal
 from collections.abc import Iterable
 from typing import Literal
 
@@ -49,10 +51,42 @@ class RunError(GraftError):
     """A run folder cannot be written, or a checkpoint in it cannot be read."""
 
 
+class DiskError(RunError):
+    """A disk is full or fails. What was whole before still is."""
+
+    exit_code = 4
+
+
 class ProofError(GraftError):
     """A result does not answer as the model that it was made from; it is not handed over."""
 
     exit_code = 3
+
+
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS}
+
+
+def write_error(what: str, error: OSError, *, fix: str) -> RunError:
+    """What to raise where something cannot be written: a DiskError where the disk is at fault, not the path."""
+    kind = DiskError if error.errno in _OF_THE_DISK else RunError
+    return kind(f"{what} cannot be written: {error.strerror or error}", fix=fix)
+
+
+class Interrupted(BaseException):
+    """A signal told the work to stop, and it did. No `Exception`: who goes on after errors is not to go on after this.
+
+    Args:
+        number: of the signal; the exit code is that of a process that it ended.
+        where: how far the work got.
+        fix: how to go on.
+        at_once: it was the second signal, and nothing is waited for.
+    """
+
+    def __init__(self, number: int, where: str = "", *, fix: str = "", at_once: bool = False) -> None:
+        what = f"stopped by {signal.Signals(number).name}{' at once' if at_once else ''}{where and f' {where}'}"
+        super().__init__(f"{what}\n  -> {fix}" if fix else what)
+        self.exit_code = 128 + number
+        self.at_once = at_once
 
 
 FaultKind = Literal["layout", "roles", "empty", "calls", "encoding"]

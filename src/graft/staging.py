@@ -1,15 +1,75 @@
-"""Folders that appear whole or not at all, and are known to be whole when they are read again."""
+"""Files and folders that appear whole or not at all, and are known to be whole when they are read again.
 
+Whatever must survive a crash is written here, by the calls of the operating system and nothing in between.
+"""
+
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from graft.errors import DiskError
 
 MANIFEST = "MANIFEST.json"
+
+Content = bytes | Iterable[bytes | memoryview]
+"""Of a file: all of it, or its pieces one after the other."""
+
+
+def write_file(path: Path, content: Content) -> None:
+    """Write a file. It is not flushed: `staged` flushes all of a folder together."""
+    _write(path, content, os.O_TRUNC)
+
+
+def replace_file(path: Path, content: Content) -> None:
+    """Put a file in the place of the one at `path`, if there is one: at any moment the old or the new is there."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        _write(partial, content, os.O_TRUNC, flush=True)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    _flush_folder(path.parent)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, by one call where the system takes it whole."""
+    _write(path, f"{line}\n".encode(), os.O_APPEND)
+
+
+def flush_file(path: Path) -> None:
+    """See that what is written in `path` is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write(path: Path, content: Content, mode: int, *, flush: bool = False) -> None:
+    pieces = [content] if isinstance(content, bytes) else content
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | mode, 0o666)
+    try:
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[os.write(descriptor, left) :]
+        if flush:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, where they are not there, so that it outlives a loss of power."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _flush_folder(path.parent)
 
 
 @contextmanager
@@ -20,49 +80,94 @@ def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: `target` may exist and is replaced.
 
     Raises:
-        FileExistsError: `target` is there and may not be replaced.
+        FileExistsError: `target` is there, or has come meanwhile, and may not be replaced.
     """
     if target.exists() and not replace:
-        raise FileExistsError(str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
+        raise FileExistsError(errno.EEXIST, "is in use", str(target))
+    make_folder(target.parent)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         folder.chmod(0o755)  # mkdtemp gives 0700; a result is as readable as its parent
         yield folder
         _flush(folder)
-        replaced = folder.with_name(f"{folder.name}.old")
-        if target.exists():
-            target.rename(replaced)  # aside, not away: if we die here, nothing is lost
-        folder.rename(target)
-        _flush_folder(target.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _put_in_place(folder, target, replace=replace)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
+def _put_in_place(folder: Path, target: Path, *, replace: bool) -> None:
+    replaced = folder.with_name(f"{folder.name}.old")
+    try:
+        if target.exists():
+            if not replace:
+                raise FileExistsError(errno.EEXIST, "is in use", str(target))
+            target.rename(replaced)  # aside, not away: if we die here, nothing is lost
+        folder.rename(target)
+    except BaseException:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        raise
+    _flush_folder(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def check_room(folder: Path, needed: int, what: str, *, fix: str) -> None:
+    """Raise a DiskError if fewer than `needed` bytes are free where `folder` is, or will be."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise DiskError(f"{what} takes {_megabytes(needed)}, and {there} has {_megabytes(free)} left", fix=fix)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
 def write_manifest(folder: Path) -> None:
     """Write the SHA-256 of every file of `folder`; last, so that a manifest vouches for all the rest."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    (folder / MANIFEST).write_text(json.dumps({name: sha256(folder / name) for name in names}, indent=1) + "\n")
+    write_file(folder / MANIFEST, _as_written({name: sha256(folder / name) for name in names}))
 
 
-def manifest_fault(folder: Path) -> str:
-    """Why `folder` is not what its manifest says; "" where it is."""
+def _as_written(manifest: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(manifest, indent=1)}\n".encode()
+
+
+def manifest_fault(folder: Path, *, but: Iterable[str] = ()) -> str:
+    """Why `folder` is not what its manifest says; "" where it is.
+
+    Args:
+        but: files that may have changed.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
+        content = (folder / MANIFEST).read_bytes()
+        manifest = json.loads(content)
     except FileNotFoundError:
         return f"{folder / MANIFEST} is missing"
-    except ValueError:
+    except OSError as error:
+        return f"{folder / MANIFEST} cannot be read: {error.strerror}"
+    except (ValueError, RecursionError):
         return f"{folder / MANIFEST} is not JSON"
     if not isinstance(manifest, dict) or not manifest:
         return f"{folder / MANIFEST} lists no file"
-    for name, digest in manifest.items():
-        path = folder / name
+    if content != _as_written(manifest):
+        return f"{folder / MANIFEST} is not the file that was written"  # cut by its last byte, it is JSON still
+    faults = (_file_fault(folder, name, digest) for name, digest in manifest.items() if name not in but)
+    return next(filter(None, faults), "")
+
+
+def _file_fault(folder: Path, name: str, digest: object) -> str:
+    path = folder / name
+    if ".." in PurePosixPath(name).parts or not path.is_relative_to(folder):
+        return f"{folder / MANIFEST} names a file outside: {name}"
+    try:
         if not path.is_file():
             return f"{path} is missing"
         if sha256(path) != digest:
             return f"{path} is not the file that was written (SHA-256 differs)"
+    except (OSError, ValueError) as error:
+        return f"{path} cannot be read: {error}"
     return ""
 
 
@@ -72,10 +177,13 @@ def sha256(path: Path) -> str:
 
 
 def _flush(folder: Path) -> None:
-    for path in folder.rglob("*"):
+    """All files, then the folders that name them."""
+    inside = list(folder.rglob("*"))
+    for path in inside:
         if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+            flush_file(path)
+    for path in (*(path for path in inside if path.is_dir()), folder):
+        _flush_folder(path)
 
 
 def _flush_folder(folder: Path) -> None:

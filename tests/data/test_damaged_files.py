@@ -21,7 +21,7 @@ from graft.data import load_template, read_rows
 from graft.data.checks import Cleaner, examine, find
 from graft.data.formats import FORMATS, read_each
 from graft.data.formats.writers import WRITERS, write_fields
-from graft.data.parts import split_rows
+from graft.data.parts import choose_rows
 from graft.data.write import write_rows
 from graft.errors import DataError, RowFault
 from graft.records import Conversation, Row
@@ -177,7 +177,7 @@ def whole_way(file: Path, format_name: str, number: int) -> None:
                     json.dumps(write_fields(row.conversation, name, join=True), allow_nan=False)
                 except RowFault:
                     continue
-    split_rows(list(read_rows(str(file))), held_out=0.5, seed=number)
+    choose_rows(read_rows(str(file)), held_out=0.5, seed=number)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graft.data import Template, load_template, template_of
+from graft.data import Template, encode_conversation, load_template, template_of
 from graft.data.template import AlpacaTemplate
 from graft.errors import DataError
 from graft.records import Conversation, Message, Piece, Source
@@ -132,3 +132,10 @@ def test_a_template_that_would_lose_what_people_write_is_refused(change: dict[st
         template_of(FORMS | change, "mine")
     assert "mine" in caught.value.what
     assert f"`{key}`" in caught.value.what
+
+
+def test_a_system_message_alone_is_not_lost() -> None:
+    alone = Conversation((Message("system", "Be brief."),), Source("rows.json", 1))
+    sample = encode_conversation(alone, load_template("alpaca"), Characters(bos_id=None))
+    assert Characters().decode(sample.ids) == "Be brief."
+    assert not any(sample.trained)

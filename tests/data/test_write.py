@@ -17,7 +17,7 @@ def test_rows_read_back_as_they_were(suffix: str, tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "new").iterdir()] == [f"rows{suffix}"]
 
 
-@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [{}]])
+@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [{}], [{"a": "b\u2028c\u0085d"}]])
 def test_a_list_is_written_row_by_row_as_it_would_be_whole(rows: list[dict[str, object]], tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.json", rows)
     assert (tmp_path / "rows.json").read_text(encoding="utf-8") == f"{json.dumps(rows, ensure_ascii=False, indent=1)}\n"

@@ -1,4 +1,6 @@
+import hashlib
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
 import pytest
@@ -7,6 +9,8 @@ from hypothesis import strategies as st
 
 from graft.records import TokenSequence
 from graft.training import Batches
+
+ORDER = "7106ed16283569fab484a7ace132841d94ac80765c2aaf10de9215dd8769c170"
 
 
 def batches(samples: int, batch: int, epochs: int = 3, max_steps: int = 0, seed: int = 1) -> Batches:
@@ -66,3 +70,23 @@ def test_the_first_batch_is_the_heaviest_so_that_running_out_of_memory_shows_at_
     tokens = [sum(map(len, source.of_step(step))) for step in range(1, source.steps_per_epoch + 1)]
     assert tokens[0] == max(tokens[:-1])
     assert len(source.of_step(source.steps_per_epoch)) == 2, "the remainder stays where it is"
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_the_order_of_rows_is_a_function_of_the_seed_whoever_asks_for_the_steps(workers: int) -> None:
+    """There are no data workers: threads that ask for steps in any order are as near as one can come to them."""
+    source = batches(50, 8, epochs=3)
+
+    def ids_of(step: int) -> bytes:
+        taken = batches(50, 8, epochs=3) if workers else source  # a worker has a copy of its own
+        return repr(numbers(taken, step)).encode()
+
+    steps = range(1, source.total_steps + 1)
+    if workers:
+        shuffled = Random(workers).sample(steps, len(steps))
+        with ThreadPoolExecutor(workers) as pool:
+            by_step = dict(zip(shuffled, pool.map(ids_of, shuffled), strict=True))
+    else:
+        by_step = {step: ids_of(step) for step in steps}
+    in_order = b"".join(by_step[step] for step in steps)
+    assert hashlib.sha256(in_order).hexdigest() == ORDER

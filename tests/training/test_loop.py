@@ -1,6 +1,10 @@
 """The loop: one update, however the step is cut; nothing of a bad step reaches the weights."""
 
 import math
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,11 @@ import torch
 
 from graft.adapters import METHODS, Bank, Provenance
 from graft.config import LoraConfig, TrainConfig
-from graft.errors import DataError, RunError
+from graft.errors import DataError, DiskError, Interrupted, RunError
 from graft.forest import backward_edge_loss
 from graft.records import Source, TokenSequence
 from graft.runtime import seed_everything
-from graft.training import Batches, Checkpoints, Event, Saved, State, Stepped, Training, build_optimizer, restore
+from graft.training import Batches, Checkpoints, Event, Saved, Saves, State, Stepped, Training, build_optimizer, restore
 from tests.families import build, samples
 from tests.training.conftest import DEVICE, every_optimizer
 
@@ -51,8 +55,6 @@ def training(
         offload=False,
         evaluate=None,
         eval_every=0,
-        save=lambda step: Path(),
-        save_every=0,
     )
 
 
@@ -234,8 +236,9 @@ def test_a_resumed_run_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
     def saving(run: Training) -> Checkpoints:
         checkpoints = Checkpoints(tmp_path, keep=2)
         adapter = run.bank.adapters[run.slot]
-        run.save = lambda step: checkpoints.save(
-            State(step, None), adapter, run.optimizer, run.bank.model, Provenance("base", "auto", "print", {}, {})
+        origin = Provenance("base", "auto", "print", {}, {})
+        run.saves = Saves(
+            lambda step, owed: checkpoints.snapshot(State(step, None), adapter, run.optimizer, run.bank.model, origin)
         )
         run.save_every = 2
         return checkpoints
@@ -270,3 +273,100 @@ def test_a_held_out_loss_that_is_no_number_ends_the_run() -> None:
     run.evaluate = lambda: math.nan
     with pytest.raises(RunError, match="held-out loss is nan"):
         run.run()
+
+
+class Disk:
+    """Where checkpoints would go: which steps were saved, and which of them are owed their held-out loss."""
+
+    def __init__(self, *, full_at: int = 0) -> None:
+        self.saved: list[int] = []
+        self.owed: list[Stepped | None] = []
+        self._full_at = full_at
+
+    def snapshot(self, step: int, owed: Stepped | None) -> Callable[[], Path]:
+        self.owed.append(owed)
+
+        def write() -> Path:
+            if step == self._full_at:
+                raise DiskError(f"no room for step {step}")
+            self.saved.append(step)
+            return Path(str(step))
+
+        return write
+
+
+def saving_run(disk: Disk, hear: Callable[[Event], None], **settings: Any) -> Training:
+    run = training(**settings)
+    run.saves, run.save_every = Saves(disk.snapshot), 3
+    run.subscribers = [hear]
+    return run
+
+
+def test_a_signal_ends_the_run_when_the_step_at_hand_is_done_and_saved() -> None:
+    disk, told = Disk(), []
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Stepped) and event.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = saving_run(disk, hear)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM after step 4, which is saved") as caught, run.signals:
+        run.run()
+    assert caught.value.exit_code == 143
+    assert disk.saved == [3, 4]
+    assert [event.step for event in told if isinstance(event, Stepped)] == [1, 2, 3, 4]
+    assert [event.step for event in told if isinstance(event, Saved)] == [3, 4]
+
+
+def test_a_measurement_is_broken_off_and_its_step_is_owed_it() -> None:
+    disk, told = Disk(), []
+    measured = []
+
+    def evaluate() -> float:
+        measured.append(len(told))
+        if len(measured) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("the measurement goes on")
+        return 2.0 + len(measured)
+
+    run = saving_run(disk, told.append)
+    run.evaluate, run.eval_every = evaluate, 3
+    with pytest.raises(Interrupted, match="stopped by SIGINT after step 3"), run.signals:
+        run.run()
+    assert disk.saved == [3]
+    (owed,) = disk.owed
+    assert owed is not None
+    assert (owed.step, owed.held_out_loss) == (3, None)
+    assert [event.step for event in told if isinstance(event, Stepped)] == [1, 2]
+
+    resumed = saving_run(disk, told.append)
+    resumed.evaluate, resumed.eval_every = evaluate, 3
+    resumed.run(done=3, owed=owed)
+    steps_told = [event for event in told if isinstance(event, Stepped)]
+    assert [step.step for step in steps_told] == list(range(1, resumed.batches.total_steps + 1))
+    assert steps_told[2] == replace(owed, held_out_loss=5.0)
+    assert disk.saved == [3, 6], "what stands is not written again"
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_save_that_fails_ends_the_run_with_its_own_error(step: int) -> None:
+    """At the next step, or where the run would end."""
+    disk, told = Disk(full_at=step), []
+    run = saving_run(disk, told.append)
+    run.batches.total_steps = 6
+    with pytest.raises(DiskError, match=f"no room for step {step}"):
+        run.run()
+    assert step not in disk.saved
+
+
+def test_an_error_waits_for_the_checkpoint_that_is_being_written() -> None:
+    disk = Disk()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Stepped) and event.step == 4:
+            raise KeyError("a subscriber of one's own")
+
+    with pytest.raises(KeyError):
+        saving_run(disk, hear).run()
+    assert disk.saved == [3]

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 import graft.runtime
 from graft.adapters import METHODS, Bank, Provenance, save_adapter
-from graft.commands.assembly import encode_samples, open_base, open_tokenizer, split_conversations
+from graft.commands.assembly import open_base, open_tokenizer
+from graft.commands.samples import read_samples
 from graft.config import LoraConfig, ModelConfig, build_config
 from graft.data import load_template
 from graft.records import TokenSequence
@@ -25,9 +26,7 @@ CONFIG = build_config(
 
 
 def batches() -> Batches:
-    samples = encode_samples(
-        split_conversations(CONFIG.data), CONFIG.data, load_template("alpaca"), open_tokenizer(CONFIG.model)
-    )
+    samples = read_samples(CONFIG.data, load_template("alpaca"), open_tokenizer(CONFIG.model))
     return Batches(samples.train, global_batch=8, epochs=9, max_steps=STEPS, seed=0)
 
 
@@ -54,8 +53,6 @@ def forests_in_bfloat16() -> Tensor:
         offload=False,
         evaluate=None,
         eval_every=0,
-        save=lambda _: Path(),
-        save_every=0,
         subscribers=[hear],
     ).run()
     return torch.tensor(losses)

@@ -1,4 +1,7 @@
-"""Adapters on disk, in PEFT's format: `adapter_config.json`, `adapter_model.safetensors`; and our own `graft.json`."""
+"""Adapters on disk, in PEFT's format: `adapter_config.json`, `adapter_model.safetensors`; and our own `graft.json`.
+
+A folder with a manifest is what it says, or is refused; one without, as other software writes it, is taken unproven.
+"""
 
 import json
 import re
@@ -10,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -18,10 +21,16 @@ from graft.adapters.contract import Adapter, file_name, join
 from graft.adapters.methods import METHODS
 from graft.adapters.targets import embeddings_name
 from graft.errors import AdapterError
+from graft.staging import MANIFEST, manifest_fault, write_file
+from graft.tensor_file import TensorFile
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 PROVENANCE_FILE = "graft.json"
+CARD_FILE = "README.md"
+Files = dict[str, bytes | TensorFile]
+"""The contents of files by their names."""
+
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
@@ -50,26 +59,38 @@ class Provenance:
     methods: list[str] = field(default_factory=list)
 
 
-def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> None:
-    """Write `adapter` into the existing `folder`. The bytes depend on the adapter alone.
+def adapter_files(adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> Files:
+    """The files of `adapter` by their names. Its tensors are copied: they stay these, whatever becomes of the adapter.
 
     Several methods at once lie in folders of their own, by method, each as it would lie alone.
 
     Raises:
         AdapterError: it holds a value that is no finite number.
     """
-    write_provenance(folder, replace(provenance, methods=[part.method for part in adapter.parts]))
+    methods = [part.method for part in adapter.parts]
+    files: Files = {PROVENANCE_FILE: _json(asdict(replace(provenance, methods=methods)))}
     for part in adapter.parts or (adapter,):
-        place = folder / part.method if adapter.parts else folder
-        place.mkdir(exist_ok=True)
+        place = f"{part.method}/" if adapter.parts else ""
         config = METHODS[part.method].peft_config(part, model)
         config["base_model_name_or_path"] = provenance.base_path
-        _write_json(place / CONFIG_FILE, config)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _file_tensors(part).items()}
+        files[place + CONFIG_FILE] = _json(config)
+        tensors = {n: tensor.detach().to("cpu", copy=True).contiguous() for n, tensor in _file_tensors(part).items()}
         odd = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
         if odd:
             raise AdapterError(f"the adapter holds values that are no finite numbers: {odd[0]}", fix="lower the rate")
-        save_file(tensors, place / WEIGHTS_FILE, metadata={"format": "pt"})
+        files[place + WEIGHTS_FILE] = TensorFile(tensors, {"format": "pt"})
+    return files
+
+
+def save_adapter(folder: Path, adapter: Adapter, model: PreTrainedModel, provenance: Provenance) -> None:
+    """Write `adapter` into the existing `folder`. The bytes depend on the adapter alone.
+
+    Raises:
+        AdapterError: it holds a value that is no finite number.
+    """
+    for name, content in adapter_files(adapter, model, provenance).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_file(folder / name, content)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -94,7 +115,7 @@ def _file_tensors(adapter: Adapter) -> dict[str, Tensor]:
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
     """Write `graft.json`, beside an adapter or a model that an adapter was merged into."""
-    _write_json(folder / PROVENANCE_FILE, asdict(provenance))
+    write_file(folder / PROVENANCE_FILE, _json(asdict(provenance)))
 
 
 def read_provenance(folder: Path) -> Provenance | None:
@@ -122,6 +143,7 @@ def load_adapter(folder: Path, model: PreTrainedModel, *, base_fingerprint: str 
     places = _places(folder)
     if not places:
         raise AdapterError(f"{folder} holds no adapter: there is no {CONFIG_FILE}", fix="give the folder that has it")
+    _refuse_broken(folder)
     provenance = read_provenance(folder)
     if provenance and base_fingerprint and provenance.base_fingerprint != base_fingerprint:
         raise AdapterError(
@@ -129,6 +151,18 @@ def load_adapter(folder: Path, model: PreTrainedModel, *, base_fingerprint: str 
         )
     _refuse_lost_parts(folder, places, provenance)
     return join(tuple(_load_part(place, model) for place in places), embeddings=embeddings_name(model))
+
+
+def is_proven(folder: Path) -> bool:
+    """Whether a manifest vouches for the adapter in `folder`."""
+    return (folder / MANIFEST).exists()
+
+
+def _refuse_broken(folder: Path) -> None:
+    # the card is for people, who edit it; nothing reads it
+    if is_proven(folder) and (fault := manifest_fault(folder, but=[CARD_FILE])):
+        fix = f"copy or train it again; if you changed it yourself, delete {MANIFEST}, and it is taken unproven"
+        raise AdapterError(f"the adapter is broken: {fault}", fix=fix)
 
 
 def _refuse_lost_parts(folder: Path, places: Sequence[Path], provenance: Provenance | None) -> None:
@@ -225,5 +259,5 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _json(content: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import Bank, Provenance, is_adapter, load_adapter, read_provenance
+from graft.adapters import Bank, Provenance, is_adapter, is_proven, load_adapter, read_provenance
 from graft.config import Config, ModelConfig, build_config
 from graft.data import Template, encode_conversation, encode_prompt, lengths_of, load_template, template_of
 from graft.errors import AdapterError, ConfigError, DataError
@@ -13,7 +13,7 @@ from graft.evaluation import Question
 from graft.forest import attach
 from graft.model import Base, Tokenizer, load_base, load_tokenizer, positions_of
 from graft.records import Conversation, TokenSequence
-from graft.runtime import pick_device
+from graft.runtime import pick_device, say_on_stderr
 from graft.sections import DataConfig
 from graft.seedling import seedling_path
 
@@ -136,6 +136,8 @@ def open_answerer(model: ModelConfig, adapter: Path | None = None, *, template: 
     slot = None
     provenance = read_provenance(adapter or Path(model_folder(model.path)))
     if adapter:
+        if not is_proven(adapter):
+            say_on_stderr(f"{adapter} has no manifest, so whether it is the adapter that was written is not proven")
         slot = bank.add(load_adapter(adapter, base.model, base_fingerprint=base.fingerprint))
     if template is not None or provenance is None:
         words = load_template(template or Config().data.template, base.tokenizer.chat_template)

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from graft.commands.bench import BenchResult
+from graft.commands.synth import SynthResult
 from graft.evaluation import Score
 from graft.report import BENCH_COLUMNS, COLUMNS, bench_cells, cells
 from graft.terminal import printable
@@ -42,6 +43,16 @@ def print_bench(result: BenchResult) -> None:
     _print_table(BENCH_COLUMNS, rows)
     for name, reason in {**result.missing, **result.failed}.items():
         print(f"{name}: no figures: {reason}")
+
+
+def print_synth(result: SynthResult) -> None:
+    """What was made, and what was left out for which reason."""
+    report = result.report
+    for reason, dropped in report["dropped"].items():
+        print(f"left out: {dropped['count']:,} {reason}, such as {dropped['examples'][0]!r}")
+    tokens = report["prompt_tokens"] + report["reply_tokens"]
+    print(f"{sum(report['requests'].values()):,} replies, {tokens:,} tokens; stopped: {report['stopped']}")
+    print(f"data: {result.data} ({report['rows']:,} rows of {report['tasks']:,} tasks)")
 
 
 def _print_table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> None:

@@ -14,6 +14,7 @@ from graft.commands.merge import merge_answerer
 from graft.commands.train import TrainResult, outlook, train
 from graft.config import Config, ModelConfig, build_config, dump_config
 from graft.data import read_conversations, read_rows
+from graft.errors import RunError
 from graft.evaluation import Conformance
 from graft.report import write_report
 from graft.runtime import say_on_stderr, seed_everything
@@ -21,6 +22,7 @@ from graft.seedling import demo_held_out_path, demo_train_path
 from graft.training import Subscriber, read_metrics
 
 _PROBES = 32  # held-out prompts on which the merged model is held against the adapter
+_MERGED = "merged"
 _NEW_TOKENS = 64  # the longest answer of the demo's rows is shorter
 
 
@@ -49,6 +51,8 @@ def demo(
     say: Callable[[str], None] = say_on_stderr,
 ) -> DemoResult:
     """Teach the seedling to follow instructions and prove that it took; everything is left in `out`."""
+    if (out / _MERGED).exists():
+        raise RunError(f"{out} is in use", fix="give another --out")
     config = demo_config()
     conversations = list(read_conversations(read_rows(str(demo_held_out_path()))))
     plan = outlook(config)
@@ -65,7 +69,7 @@ def demo(
     exam.ask("base", answerer, None)
     exam.ask("adapter", answerer, answerer.slot)
     say("merge: into the base, and prove that it answers as the adapter did")
-    merged = merge_answerer(answerer, out / "merged", [q.prompt_ids for q in exam.questions[:_PROBES]])
+    merged = merge_answerer(answerer, out / _MERGED, [q.prompt_ids for q in exam.questions[:_PROBES]])
     say(f"proof: {merged.proof}")
     del answerer  # its memory is not the merged model's
     exam.ask("merged", open_answerer(ModelConfig(path=merged.merged)), None)

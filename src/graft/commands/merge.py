@@ -15,6 +15,7 @@ from graft.errors import AdapterError, ConfigError, ProofError, RunError
 from graft.evaluation import Conformance, Statement, compare, interrogate
 from graft.model import save_base
 from graft.records import Message
+from graft.signals import StopSignals
 from graft.staging import staged
 
 # What the proof asks unless it is given prompts: both languages, sums, code, a long and an odd one.
@@ -111,7 +112,7 @@ def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]
     expected = interrogate(answerer.bank, answerer.slot, probes, stops)
     base = interrogate(answerer.bank, None, probes, stops, led_along=expected.answers)
     merged = answerer.bank.merge(answerer.slot)
-    with staged(out) as folder:
+    with StopSignals(), staged(out) as folder:
         save_base(merged, answerer.base.tokenizer, folder)
         write_provenance(folder, answerer.provenance)
         found = _read_again(folder, expected, probes, str(merged.dtype).removeprefix("torch."))

@@ -1,40 +1,58 @@
 """A run's folder: opened, gone on with, and finished."""
 
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from graft.adapters import Adapter, Provenance, read_provenance, save_adapter
-from graft.commands.samples import Samples, data_record, named_data
-from graft.config import Config, build_config, dump_config, read_config
-from graft.errors import RunError
+from graft.adapters import CARD_FILE, Adapter, Provenance, read_provenance, save_adapter
+from graft.commands.resume import (
+    ADAPTER_FOLDER,
+    CONFIG_FILE,
+    DATA_FILE,
+    ENVIRONMENT_FILE,
+    REPORT_FILE,
+    Change,
+    Standing,
+    environment_changes,
+    is_free,
+    settings_hash,
+)
+from graft.commands.samples import Samples, named_data
+from graft.config import Config, dump_config
+from graft.errors import RunError, write_error
+from graft.lock import locked
 from graft.model import Base
 from graft.report import model_card, write_report
 from graft.runtime import environment
-from graft.staging import staged
-from graft.training import Checkpoints, Event, MetricsFile, Started, State, Training, read_metrics, restore
+from graft.staging import make_folder, replace_file, staged, write_file, write_manifest
+from graft.training import (
+    Checkpoints,
+    Event,
+    MetricsFile,
+    Started,
+    State,
+    Stepped,
+    Training,
+    read_metrics,
+    read_state,
+    restore,
+)
 
 Say = Callable[[str], None]
 
-
-def check_out(config: Config, out: Path, *, resume: bool) -> None:
-    """Raise a RunError if a run cannot be begun in `out`, or the one in it is not the one to go on with."""
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunError(f"{out} is in use", fix="give another --out, or go on with that run with --resume")
-        return
-    if not (out / "config.yaml").exists():
-        raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
-    if build_config(read_config(out / "config.yaml")) != config:
-        raise RunError(f"the settings are not those of the run in {out}", fix=f"compare with {out / 'config.yaml'}")
+_GO_ON = "free some space and give the same command again: it goes on from the newest whole checkpoint"
 
 
 @dataclass
 class Run:
-    """What a run is made of, and where it writes.
+    """What a run is made of, and where it writes. A context: within it, nobody else writes there.
 
     Args:
+        data: what `data.json` says.
         first_held_out_loss: before training, which no line of `metrics.jsonl` has.
     """
 
@@ -44,76 +62,163 @@ class Run:
     adapter: Adapter
     provenance: Provenance
     samples: Samples
+    data: dict[str, Any]
+    say: Say
     first_held_out_loss: float | None = None
     checkpoints: Checkpoints = field(init=False)
+    metrics: MetricsFile = field(init=False)
+    _lock: ExitStack = field(init=False, default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.checkpoints = Checkpoints(self.out / "checkpoints", keep=self.config.checkpoint.keep)
+        self.checkpoints = checkpoints_in(self.out, self.config)
+
+    def __enter__(self) -> "Run":
+        try:
+            make_folder(self.out)
+            self._lock.enter_context(locked(self.out, self.say))
+        except OSError as error:
+            raise write_error(str(self.out), error, fix="give another --out") from None
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._lock.__exit__(*raised)
 
     def __call__(self, event: Event) -> None:
         """Listen to the training."""
         if isinstance(event, Started) and event.held_out_loss is not None:
             self.first_held_out_loss = event.held_out_loss
 
-    def open(self) -> MetricsFile:
-        """Begin: write down settings, machine and data."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "config.yaml").write_text(dump_config(self.config), encoding="utf-8")
-        (self.out / "environment.json").write_text(json.dumps(environment(), indent=1) + "\n")
-        data = {**data_record(self.config.data), "too_long": self.samples.too_long, "notes": self.samples.notes}
-        (self.out / "data.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return MetricsFile(self.out / "metrics.jsonl")
+    def snapshot(self, training: Training, step: int, owed: Stepped | None) -> Callable[[], Path]:
+        """Copy what the checkpoint after `step` holds; returns what writes it, behind the lines of its steps."""
+        state = State(step, self.first_held_out_loss, settings_hash(self.config), owed)
+        write = self.checkpoints.snapshot(state, self.adapter, training.optimizer, self.base.model, self.provenance)
 
-    def save(self, step: int, training: Training) -> Path:
-        """Write the checkpoint after `step`."""
-        state = State(step, self.first_held_out_loss)
-        return self.checkpoints.save(state, self.adapter, training.optimizer, self.base.model, self.provenance)
+        def write_behind_metrics() -> Path:
+            self.metrics.flush()
+            return write()
 
-    def go_on(self, training: Training, say: Say) -> tuple[int, MetricsFile]:
-        """Put adapter and optimizer back as in the newest whole checkpoint; returns the last step that is done."""
+        return write_behind_metrics
+
+    def begin(self, standing: Standing, training: Training) -> tuple[int, Stepped | None]:
+        """Write down settings, machine and data, and put back what the newest whole checkpoint has.
+
+        Returns:
+            The last step that is done, and its record where it is owed its held-out loss.
+
+        Raises:
+            RunError: the run there is not this one, or cannot be gone on with.
+        """
+        if standing == "new" and not is_free(self.out):
+            raise RunError(f"{self.out} is in use: another process was sooner", fix="give another --out")
         folder, faults = self.checkpoints.newest()
         for fault in faults:
-            say(f"a broken checkpoint is passed over: {fault}")
-        if folder is None:
-            say("there is no whole checkpoint: the run begins anew")
-            self.checkpoints.forget_after(0)
-            return 0, MetricsFile(self.out / "metrics.jsonl")
-        self._check_provenance(folder)
-        state = restore(folder, self.adapter, training.optimizer)
-        metrics = MetricsFile(self.out / "metrics.jsonl", step=state.step)
+            self.say(f"a broken checkpoint is passed over: {fault}")
+        state = State(0, None)
+        if folder:
+            self._check_origin(folder)
+            state = restore(folder, self.adapter, training.optimizer)
+            self._check_length(training, state)
+        self._write_down(anew=not folder)
+        self.metrics = MetricsFile(self.out / "metrics.jsonl", step=state.step - bool(state.owed))
         self.first_held_out_loss = state.first_held_out_loss
         self.checkpoints.forget_after(state.step)
-        say(f"going on after step {state.step}")
-        return state.step, metrics
+        for unfinished in self.out.glob(f".{ADAPTER_FOLDER}.*"):
+            shutil.rmtree(unfinished)
+        if standing == "unfinished":
+            self._say_where(state)
+        return state.step, state.owed
 
     def finish(self) -> tuple[int, float | None]:
         """Hand over the adapter and the report; returns the number of steps and the last held-out loss."""
         steps = read_metrics(self.out / "metrics.jsonl")
-        last = next((line["held_out_loss"] for line in reversed(steps) if "held_out_loss" in line), None)
+        last = _last_held_out_loss(steps)
+        try:
+            self._hand_over(steps, last)
+        except OSError as error:
+            raise write_error(f"the result in {self.out}", error, fix=_GO_ON) from None
+        return len(steps), last
+
+    def _hand_over(self, steps: list[dict[str, Any]], last: float | None) -> None:
         parameters = self.adapter.trained_parameters
-        with staged(self.out / "adapter", replace=True) as folder:
+        with staged(self.out / ADAPTER_FOLDER, replace=True) as folder:
             save_adapter(folder, self.adapter, self.base.model, self.provenance)
             card = model_card(self.config, parameters, self.first_held_out_loss, last)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            write_file(folder / CARD_FILE, card.encode())
+            write_manifest(folder)
         write_report(
-            self.out / "report.html",
+            self.out / REPORT_FILE,
             title=f"Run {self.out.name}",
             steps=steps,
             first_loss=self.first_held_out_loss,
             settings=dump_config(self.config),
             facts={
-                "adapter": str(self.out / "adapter"),
+                "adapter": str(self.out / ADAPTER_FOLDER),
                 "trained parameters": f"{parameters:,}",
                 "data": "; ".join([named_data(self.config.data), *self.samples.notes]),
             },
         )
-        return steps[-1]["step"], last
 
-    def _check_provenance(self, checkpoint: Path) -> None:
-        """The base, the template and the data must be those that the checkpoint was trained with."""
-        before = read_provenance(checkpoint)
-        names = [f.name for f in fields(Provenance) if f.name != "methods"]  # the settings, which are equal, say them
-        changed = [name for name in names if getattr(before, name, None) != getattr(self.provenance, name)]
-        if changed:
-            what = f"{checkpoint} was trained with another {', '.join(changed).replace('_', ' ')}"
-            raise RunError(what, fix="restore it, or begin a new run")
+    def _write_down(self, *, anew: bool) -> None:
+        """Settings, which may have changed; machine and data where the run begins. The report is of a finished run."""
+        facts = {ENVIRONMENT_FILE: environment(), DATA_FILE: self.data}
+        try:
+            (self.out / REPORT_FILE).unlink(missing_ok=True)
+            replace_file(self.out / CONFIG_FILE, dump_config(self.config).encode())
+            for name, content in facts.items():
+                if anew or not (self.out / name).exists():
+                    replace_file(self.out / name, f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
+        except OSError as error:
+            raise write_error(str(self.out), error, fix="free some space, or give another --out") from None
+
+    def _say_where(self, state: State) -> None:
+        for change in environment_changes(self.out):
+            self.say(f"since the run began: {change}; its bits may be other than without the break")
+        if state.step:
+            self.say(f"{self.out} holds this run, unfinished: going on after step {state.step}")
+        else:
+            self.say(f"{self.out} holds this run, and there is no whole checkpoint: the run begins anew")
+
+    def _check_origin(self, checkpoint: Path) -> None:
+        """Base, template and settings must be those that the checkpoint was trained with."""
+        before, now = read_provenance(checkpoint), self.provenance
+        changes = [
+            Change(name.replace("_", " "), getattr(before, name, None), getattr(now, name))
+            for name in ("base_fingerprint", "template")
+            if getattr(before, name, None) != getattr(now, name)
+        ]
+        hashes = read_state(checkpoint).settings, settings_hash(self.config)
+        if hashes[0] not in ("", hashes[1]):
+            changes.append(Change(f"settings ({CONFIG_FILE} was changed)", *hashes))
+        if changes:
+            what = f"{checkpoint} was trained with another {'; '.join(map(str, changes))}"
+            raise RunError(what, fix="restore it, or begin a new run with another --out")
+
+    def _check_length(self, training: Training, state: State) -> None:
+        """A run of another length must have had the same rates as far as it got."""
+        total = training.batches.total_steps
+        if state.step > total:
+            what = f"step {state.step} is done, and the run is to have {total}"
+            raise RunError(what, fix="raise train.max_steps or train.epochs")
+        for line in read_metrics(self.out / "metrics.jsonl")[: state.step]:
+            rate = training.rate(line["step"])
+            if rate != line["lr"]:
+                what = f"step {line['step']} had the rate {line['lr']:g}, and in a run of {total} steps it has {rate:g}"
+                schedule = self.config.train.schedule
+                fix = f"begin a new run: under the schedule {schedule} rates depend on the length"
+                raise RunError(what, fix=fix)
+
+
+def checkpoints_in(out: Path, config: Config) -> Checkpoints:
+    return Checkpoints(out / "checkpoints", keep=config.checkpoint.keep)
+
+
+def result_in(out: Path, config: Config) -> tuple[int, float | None, float | None]:
+    """Of a finished run: the number of steps, the first held-out loss where a checkpoint has it, and the last."""
+    steps = read_metrics(out / "metrics.jsonl")
+    checkpoint, _ = checkpoints_in(out, config).newest()
+    first = read_state(checkpoint).first_held_out_loss if checkpoint else None
+    return len(steps), first, _last_held_out_loss(steps)
+
+
+def _last_held_out_loss(steps: list[dict[str, Any]]) -> float | None:
+    return next((line["held_out_loss"] for line in reversed(steps) if "held_out_loss" in line), None)

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from graft.commands.assembly import check_positions
 from graft.data import (
+    Corpus,
     Encoded,
     Encoder,
     Template,
@@ -26,7 +27,7 @@ from graft.data.keys import content_key
 from graft.data.sources import find_files
 from graft.data.split import mix_counts
 from graft.model import Base, Tokenizer
-from graft.records import Conversation, TokenSequence
+from graft.records import Conversation
 from graft.runtime import cache_folder
 from graft.sections import DataConfig
 
@@ -43,10 +44,15 @@ class Samples:
         notes: how the rows were read, and what was left out or cut, for people.
     """
 
-    train: Sequence[TokenSequence]
-    held_out: Sequence[TokenSequence]
+    train: Corpus
+    held_out: Corpus
     too_long: list[str]
     notes: list[str]
+
+    def digest(self) -> str:
+        """Of the ids, and of which are trained, in order: other words, another template or tokenizer make another."""
+        parts = [part.digest() if part else "" for part in (self.train, self.held_out)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def check_positions(self, base: Base, *, virtual_tokens: int) -> None:
         """Raise a DataError if a sample does not fit the positions of the base."""
@@ -73,7 +79,7 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
         )
     return Samples(
         train=train,
-        held_out=parts["held-out"].samples if chosen.any() else [],
+        held_out=parts["held-out"].samples if chosen.any() else Corpus.of([]),
         too_long=[str(long.source) for part in parts.values() for long in part.long],
         notes=[*encoded.notes, *(f"{name}: {part.report()}" for name, part in parts.items() if part.long)],
     )

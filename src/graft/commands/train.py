@@ -1,14 +1,16 @@
 """`graft train`: rows and a base to an adapter, in a run's folder."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
-from graft.commands.run import Run, Say, check_out
+from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, standing_of
+from graft.commands.run import Run, Say, result_in
 from graft.commands.samples import Samples, data_record, read_samples
 from graft.config import Config
 from graft.data import Template, load_template
@@ -18,8 +20,10 @@ from graft.forest import plant_batch
 from graft.model import Base
 from graft.records import TokenSequence
 from graft.runtime import pick_device, say_on_stderr, seed_everything
+from graft.signals import StopSignals
 from graft.training import (
     Batches,
+    Saves,
     Subscriber,
     Training,
     build_optimizer,
@@ -31,7 +35,10 @@ from graft.training import (
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave. Losses are held-out ones in nats, None where nothing is held out."""
+    """What a run gave. Losses are held-out ones in nats, None where nothing is held out.
+
+    Of a run that was finished already, the first is known where there is a checkpoint.
+    """
 
     adapter: str
     steps: int
@@ -65,53 +72,63 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    allow: Sequence[str] = (),
     subscribers: Sequence[Subscriber] = (),
     say: Say = say_on_stderr,
 ) -> TrainResult:
     """Train an adapter and leave it in `out/adapter`, with all that the run was made of.
 
+    Where `out` holds this run, broken off, it goes on from the newest whole checkpoint to the same bits; where it is
+    finished, its result is given.
+
     Args:
-        resume: go on from the newest whole checkpoint in `out`.
+        resume: `out` has to hold a run.
+        allow: names of settings in which that may have been another.
         subscribers: are told of every step.
         say: is given what people should know.
 
     Raises:
-        GraftError: settings, data or model do not do; nothing is written then.
+        GraftError: settings, data or model do not do; nothing is written then. Or the disk fails: what was whole is.
+        Interrupted: SIGINT or SIGTERM came; the step at hand was finished and saved.
     """
     began = time.perf_counter()
-    check_optimizer(config.train.optimizer, pick_device())
-    check_out(config, out, resume=resume)
-    samples, template = _read_samples(config)
-    for note in samples.notes:
-        say(note)
-    seed_everything(config.train.seed)
-    base = open_base(config.model)
-    _check_offload(config, base)
-    bank = Bank(base.model)
-    slot = bank.add(_fresh_adapter(config, base))
-    virtual = bank.adapters[slot].virtual_tokens
-    samples.check_positions(base, virtual_tokens=virtual)
-    provenance = provenance_of(config.model, base, template, data_record(config.data))
-    run = Run(config, out, base, bank.adapters[slot], provenance, samples)
-    training = assemble(
-        config,
-        bank,
-        slot,
-        _batches(config, samples),
-        held_out=samples.held_out,
-        save=lambda step: run.save(step, training),
-    )
-    done, metrics = run.go_on(training, say) if resume else (0, run.open())
-    training.subscribers = [metrics, run, *subscribers]
-    training.run(done=done)
-    steps, last_loss = run.finish()
-    return TrainResult(
-        adapter=str(out / "adapter"),
-        steps=steps,
-        first_eval_loss=run.first_held_out_loss,
-        last_eval_loss=last_loss,
-        seconds=time.perf_counter() - began,
-    )
+    with StopSignals() as signals:
+        check_optimizer(config.train.optimizer, pick_device())
+        standing = standing_of(config, out, resume=resume, allow=allow)
+        if standing == "finished":
+            say(f"{out} holds this run, finished: there is nothing to do")
+            return _result(out, *result_in(out, config), began)
+        samples, template = _read_samples(config)
+        for note in samples.notes:
+            say(note)
+        record = data_record(config.data)
+        data = run_data(config, record, samples)
+        if standing == "unfinished":
+            check_data(out, data)
+        seed_everything(config.train.seed)
+        base = open_base(config.model)
+        _check_offload(config, base)
+        bank = Bank(base.model)
+        slot = bank.add(_fresh_adapter(config, base))
+        adapter = bank.adapters[slot]
+        samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
+        provenance = provenance_of(config.model, base, template, record)
+        run = Run(config, out, base, adapter, provenance, samples, data, say)
+        training = assemble(config, bank, slot, _batches(config, samples), held_out=samples.held_out)
+        training.saves, training.save_every = Saves(partial(run.snapshot, training)), config.checkpoint.every
+        training.signals = signals
+        run.checkpoints.check_room(adapter)
+        with signals.deferred(), run:
+            done, owed = run.begin(standing, training)
+            training.subscribers = [run.metrics, run, *subscribers]
+            training.run(done=done, owed=owed)
+            steps, last_loss = run.finish()
+    return _result(out, steps, run.first_held_out_loss, last_loss, began)
+
+
+def _result(out: Path, steps: int, first_loss: float | None, last_loss: float | None, began: float) -> TrainResult:
+    seconds = time.perf_counter() - began
+    return TrainResult(str(out / ADAPTER_FOLDER), steps, first_loss, last_loss, seconds)
 
 
 def outlook(config: Config, out: Path | None = None) -> Outlook:
@@ -122,7 +139,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     """
     check_optimizer(config.train.optimizer, pick_device())
     if out is not None:
-        check_out(config, out, resume=False)
+        standing_of(config, out)
     samples, _ = _read_samples(config)
     base = open_base(config.model)
     _check_offload(config, base)
@@ -188,13 +205,11 @@ def assemble(
     batches: Batches,
     *,
     held_out: Sequence[TokenSequence] = (),
-    save: Callable[[int], Path] | None = None,
 ) -> Training:
-    """The training of the adapter in `slot` by `config`.
+    """The training of the adapter in `slot` by `config`, which saves nothing and hears no signal yet.
 
     Args:
         held_out: samples to measure on, where there are any.
-        save: writes a checkpoint after the step it is given; None to write none, whatever `checkpoint.every` says.
     """
     settings = config.train
     if settings.compile:
@@ -216,10 +231,4 @@ def assemble(
         offload=settings.offload,
         evaluate=evaluate if held_out else None,
         eval_every=settings.eval_every,
-        save=save or _no_checkpoint,
-        save_every=config.checkpoint.every if save else 0,
     )
-
-
-def _no_checkpoint(step: int) -> Path:
-    raise AssertionError(f"step {step}: nothing is saved")

@@ -3,6 +3,7 @@
 N = samples, T = tokens of all of them, R = rows that they come from.
 """
 
+import hashlib
 import json
 from array import array
 from collections.abc import Iterable, Sequence
@@ -93,6 +94,14 @@ class Corpus(Sequence[TokenSequence]):
     def origins(self) -> NDArray[np.int32]:
         """The number of the source that each row comes from (R,)."""
         return self._columns["origins"]
+
+    def digest(self) -> str:
+        """SHA-256 of the samples, in order."""
+        digest = hashlib.sha256(json.dumps(self._names.shares).encode())
+        for name in ("ids", "marks", "ends", "weights"):
+            digest.update(hashlib.sha256(self._columns[name].data).digest())
+        digest.update(self._chosen.data)
+        return digest.hexdigest()
 
     def any_trained(self) -> bool:
         """Whether the model learns anything of it."""

@@ -1,4 +1,4 @@
-"""A chat template in Jinja, rendered with marks where people's words go, in the sandbox of `transformers`."""
+"""A chat template in Jinja, rendered with marks where people's words go, in a sandbox."""
 
 import re
 import secrets
@@ -6,16 +6,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jinja2.exceptions import TemplateError
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from graft.data.calls import as_json
 from graft.data.codec import Codec
+from graft.data.sandbox import compiled, rendered
 from graft.data.words import words_of
 from graft.errors import DataError
 from graft.records import Message
 
-_render: Any = render_jinja_template  # its annotations are not those of what it gives
-_BROKEN = (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+_BROKEN = (
+    TemplateError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 _TODAY = """{%- macro strftime_now(format) -%}
 {{- {"%d %B %Y": "26 July 2024", "%Y-%m-%d": "2024-07-26"}.get(format, "26 Jul 2024") -}}
 {%- endmacro -%}
@@ -88,17 +96,17 @@ class Jinja:
         try:
             if tools is not self._tools[0]:  # the same tools are rendered several times over
                 self._tools = tools, [{"type": "function", "function": self._guarded(tool)} for tool in tools]
-            rendered, _ = _render(
-                [self._described(messages, marked)],
-                tools=self._tools[1] or None,
-                chat_template=self._source,
-                add_generation_prompt=asked,
+            values = {
                 **self._names,
-            )
+                "messages": self._described(messages, marked),
+                "tools": self._tools[1] or None,
+                "documents": None,
+                "add_generation_prompt": asked,
+            }
+            return rendered(compiled(self._source), values)
         except _BROKEN as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise self.unfit(f"cannot render this conversation: {reason}") from None
-        return str(rendered[0])
 
     def places(self, rendering: str) -> list[tuple[int, re.Match[str]]]:
         """Messages, by number, and the places of their words, in the order of the text."""

@@ -109,6 +109,8 @@ class AlpacaTemplate:
                 text = "\n\n".join([*before, self._form(asked)])
                 pieces.append(Piece(text, trained_of(asked)))
                 asked, before = [], []
+        if before:  # nobody asks, and nobody answers
+            pieces.append(Piece("\n\n".join(before), trained_of(asked)))
         return pieces
 
     def stops(self, codec: Codec) -> frozenset[int]:

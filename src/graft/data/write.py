@@ -1,4 +1,4 @@
-"""Rows -> a file that appears whole or not at all, and never in the place of another."""
+"""Rows -> a file that appears whole or not at all, and in the place of another only where that is asked for."""
 
 import csv
 import json
@@ -25,13 +25,17 @@ def check_writable(path: Path) -> None:
         raise DataError(f"{path} is there already, and no file of rows is written over", fix="give another --out")
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, replace: bool = False) -> None:
     """Write rows as `path` ends: JSONL, a JSON list, or CSV.
+
+    Args:
+        replace: a file of ours that is there already gives way to the new one.
 
     Raises:
         DataError: it ends otherwise, is there already, or a row holds what cannot be written.
     """
-    check_writable(path)
+    if not replace:
+        check_writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -40,7 +44,10 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(name, 0o644)  # mkstemp gives 0600
-        os.link(name, path)  # unlike a rename it fails where a file appeared meanwhile
+        if replace:
+            os.replace(name, path)
+        else:
+            os.link(name, path)  # unlike a rename it fails where a file appeared meanwhile
     except FileExistsError:
         check_writable(path)
     except (TypeError, ValueError) as error:  # a date from a table, or half a surrogate pair
@@ -48,7 +55,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         fix = "write .jsonl, or leave the column out that holds it" if path.suffix == ".csv" else "leave its column out"
         raise DataError(what, fix=fix) from None
     finally:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)
 
 
 def _jsonl(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:

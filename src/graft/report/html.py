@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from graft.report.curve import loss_curve
 from graft.report.table import COLUMNS, cells
+from graft.staging import replace_file
 
 
 @dataclass(frozen=True)
@@ -51,4 +52,4 @@ def write_report(
         examples=examples,
         settings=settings,
     )
-    path.write_text(html, encoding="utf-8")
+    replace_file(path, html.encode())

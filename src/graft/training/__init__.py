@@ -1,11 +1,12 @@
 """Layer 2: the training loop, optimizers, schedules, the order of samples, checkpoints and events."""
 
 from graft.training.batches import Batches
-from graft.training.checkpoint import Checkpoints, State, restore
+from graft.training.checkpoint import Checkpoints, State, read_state, restore
 from graft.training.compiled import compile_norms
 from graft.training.events import Event, MetricsFile, Saved, Started, Stepped, Subscriber, read_metrics
 from graft.training.loop import Training
 from graft.training.optimizer import build_optimizer, check_optimizer
+from graft.training.saving import Saves
 from graft.training.schedule import learning_rate
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Event",
     "MetricsFile",
     "Saved",
+    "Saves",
     "Started",
     "State",
     "Stepped",
@@ -24,5 +26,6 @@ __all__ = [
     "compile_norms",
     "learning_rate",
     "read_metrics",
+    "read_state",
     "restore",
 ]

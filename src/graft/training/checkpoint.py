@@ -5,23 +5,29 @@ The order of rows and dropout follow from the seed and the number of the step, s
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from graft.adapters import Adapter, Provenance, refill, save_adapter
-from graft.errors import AdapterError, RunError
-from graft.staging import manifest_fault, staged, write_manifest
+from graft.adapters import Adapter, Files, Provenance, adapter_files, refill
+from graft.errors import AdapterError, DiskError, RunError, write_error
+from graft.staging import check_room, manifest_fault, staged, write_file, write_manifest
+from graft.tensor_file import TensorFile
+from graft.training.events import Stepped
 from graft.training.optimizer import optimizer_tensors, restore_optimizer
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _STATE_FILE = "state.json"
+_ROOM_FOR_THE_REST = 1 << 20  # bytes: the small files, and what a file system takes for itself
+
+_FREE_SOME = "free some space and give the same command again: it goes on from the newest whole checkpoint"
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,14 @@ class State:
     Args:
         step: the last step done.
         first_held_out_loss: before the first step; None where nothing is held out.
+        settings: hash of those that may not change while the run goes on; "" where nobody compares.
+        owed: the record of `step` where its held-out loss was still to be measured, and the step to be told of.
     """
 
     step: int
     first_held_out_loss: float | None
+    settings: str = ""
+    owed: Stepped | None = None
 
 
 class Checkpoints:
@@ -43,27 +53,62 @@ class Checkpoints:
     Args:
         folder: `checkpoints/` of the run.
         keep: how many of the newest stay.
+        best: the step whose checkpoint stays as well, whatever its age; None for none.
     """
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
+    def __init__(self, folder: Path, *, keep: int, best: int | None = None) -> None:
         self._folder = folder
         self._keep = keep
+        self.best = best
 
     def save(
         self, state: State, adapter: Adapter, optimizer: Optimizer, model: PreTrainedModel, provenance: Provenance
     ) -> Path:
         """Write the checkpoint after `state.step`, then remove the oldest beyond those kept."""
-        target = self._folder / f"step-{state.step:06d}"
-        with staged(target, replace=True) as folder:
-            save_adapter(folder, adapter, model, provenance)
-            parameters = list(adapter.named_parameters())
-            tensors = optimizer_tensors(optimizer, parameters)
-            save_file(tensors, folder / _OPTIMIZER_FILE, metadata={"optimizer": type(optimizer).__name__})
-            (folder / _STATE_FILE).write_text(json.dumps(asdict(state)) + "\n")
-            write_manifest(folder)
-        for old in self._folders()[: -self._keep]:
-            shutil.rmtree(old)
+        return self.snapshot(state, adapter, optimizer, model, provenance)()
+
+    def snapshot(
+        self, state: State, adapter: Adapter, optimizer: Optimizer, model: PreTrainedModel, provenance: Provenance
+    ) -> Callable[[], Path]:
+        """Copy all that the checkpoint after `state.step` holds; returns what writes it, at any time, in any thread."""
+        files = adapter_files(adapter, model, provenance)
+        tensors = optimizer_tensors(optimizer, list(adapter.named_parameters()))
+        files[_OPTIMIZER_FILE] = TensorFile(tensors, {"optimizer": type(optimizer).__name__})
+        files[_STATE_FILE] = f"{json.dumps(asdict(state))}\n".encode()
+        return lambda: self._write(state.step, files)
+
+    def _write(self, step: int, files: Files) -> Path:
+        target = self._folder / f"step-{step:06d}"
+        size = sum(file.size if isinstance(file, TensorFile) else len(file) for file in files.values())
+        check_room(self._folder, size + _ROOM_FOR_THE_REST, f"the checkpoint after step {step}", fix=_FREE_SOME)
+        try:
+            with staged(target, replace=True) as folder:
+                for name, content in files.items():
+                    (folder / name).parent.mkdir(exist_ok=True)
+                    write_file(folder / name, content)
+                write_manifest(folder)
+            self._remove_old(target)
+        except OSError as error:
+            raise write_error(f"the checkpoint {target}", error, fix=_FREE_SOME) from None
         return target
+
+    def _remove_old(self, newest: Path) -> None:
+        if fault := manifest_fault(newest):  # then an older one may be the last that is whole
+            raise DiskError(f"what was written is not what is read: {fault}", fix="see to the disk; resume on another")
+        kept = self._folders()[-self._keep :]
+        for folder in self._folders():
+            if folder not in kept and _step_of(folder) != self.best:
+                shutil.rmtree(folder)
+
+    def check_room(self, adapter: Adapter) -> None:
+        """Raise a DiskError if the disk has no room for the checkpoints that are kept, one more, and the result.
+
+        Adapter and optimizer are taken as three numbers of four bytes for each parameter, which none exceeds.
+        """
+        there = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
+        needed = 3 * 4 * adapter.trained_parameters * (self._keep + 2) - there + _ROOM_FOR_THE_REST
+        fix = "free some space, lower checkpoint.keep, or give --out on another disk"
+        check_room(self._folder, needed, f"the run, with checkpoint.keep {self._keep},", fix=fix)
 
     def newest(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint that is whole, and why each newer one is not."""
@@ -92,6 +137,17 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix("step-"))
 
 
+def read_state(folder: Path) -> State:
+    """Where the run stood in the checkpoint `folder`."""
+    said: dict[str, Any] = json.loads((folder / _STATE_FILE).read_bytes())
+    try:
+        owed = said.pop("owed", None)
+        return State(**said, owed=Stepped(**owed) if owed else None)
+    except TypeError as error:
+        what = f"{folder / _STATE_FILE} is of another version of Graft: {error}"
+        raise RunError(what, fix="go on with that version") from None
+
+
 def restore(folder: Path, adapter: Adapter, optimizer: Optimizer) -> State:
     """Put adapter and optimizer back as they are in `folder`; returns where the run stood.
 
@@ -106,7 +162,7 @@ def restore(folder: Path, adapter: Adapter, optimizer: Optimizer) -> State:
         refill(adapter, folder)  # again: an optimizer makes its state by a step at rate 0
     except AdapterError as error:
         raise RunError(f"{folder} holds another adapter: {error}", fix="resume with the settings it had") from None
-    return State(**json.loads((folder / _STATE_FILE).read_text()))
+    return read_state(folder)
 
 
 def _check_optimizer(folder: Path, name: str) -> None:

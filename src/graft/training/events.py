@@ -1,13 +1,13 @@
 """What a run says of itself while it goes on, and `metrics.jsonl`, which keeps it."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graft.errors import RunError
+from graft.errors import RunError, write_error
+from graft.staging import append_line, flush_file, replace_file
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,30 @@ class MetricsFile:
         kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
         if [line["step"] for line in kept] != list(range(1, step + 1)):
             raise RunError(f"{path} has not a line for each step up to {step}", fix="begin the run anew")
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
-        os.replace(partial, path)
         self._path = path
+        text = "".join(f"{json.dumps(line)}\n" for line in kept)
+        try:
+            replace_file(path, text.encode())
+        except OSError as error:
+            raise self._fault(error) from None
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Stepped):
             line = {key: value for key, value in asdict(event).items() if value is not None}
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{json.dumps(line)}\n")
+            try:
+                append_line(self._path, json.dumps(line))
+            except OSError as error:
+                raise self._fault(error) from None
+
+    def flush(self) -> None:
+        """See that every line is on the disk: a checkpoint without the lines of its steps is of no use."""
+        try:
+            flush_file(self._path)
+        except OSError as error:
+            raise self._fault(error) from None
+
+    def _fault(self, error: OSError) -> RunError:
+        return write_error(str(self._path), error, fix="free some space and give the same command again: it goes on")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

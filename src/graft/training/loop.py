@@ -4,20 +4,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from graft.adapters import Bank
-from graft.errors import RunError
+from graft.errors import Interrupted, RunError
 from graft.forest import backward_edge_loss, forest_hidden_states, heads_of, plant_batch
 from graft.records import Forest, TokenSequence
 from graft.runtime import PeakMemory, derived_seed
+from graft.signals import StopSignals
 from graft.training.activations import saved_activations
 from graft.training.batches import Batches
-from graft.training.events import Saved, Started, Stepped, Subscriber
+from graft.training.events import Event, Started, Stepped, Subscriber
+from graft.training.saving import Saves
 
 _SHOWN = 5  # rows named in an error before "and n more"
 
@@ -37,8 +38,9 @@ class Training:
         offload: activations wait for the backward pass in the host's memory.
         evaluate: the held-out loss as the adapter stands; None where nothing is held out.
         eval_every: steps between calls of `evaluate`; 0 for the beginning and the end only.
-        save: writes a checkpoint after the step it is given and returns its folder.
-        save_every: steps between checkpoints; 0 for none.
+        saves: where checkpoints go; None to write none.
+        save_every: steps between checkpoints; 0 for none but the one that a signal asks for.
+        signals: what may tell the training to stop.
     """
 
     bank: Bank
@@ -53,31 +55,81 @@ class Training:
     offload: bool
     evaluate: Callable[[], float] | None
     eval_every: int
-    save: Callable[[int], Path]
-    save_every: int
+    saves: Saves | None = None
+    save_every: int = 0
+    signals: StopSignals = field(default_factory=StopSignals)
     subscribers: Sequence[Subscriber] = ()
     memory: PeakMemory = field(init=False)
+    _reached: int = field(init=False, default=0)
+    _owed: Stepped | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.batches.check_fit(self.max_tokens, virtual_tokens=self.bank.adapters[self.slot].virtual_tokens)
         self.memory = PeakMemory(self.bank.model.device)
 
-    def run(self, *, done: int = 0) -> None:
+    def run(self, *, done: int = 0, owed: Stepped | None = None) -> None:
         """Train from the step after `done` to the last.
 
+        Args:
+            owed: the record of `done`, where its held-out loss is still to be measured and nobody was told of it.
+
         Raises:
-            RunError: a loss or gradient is not finite; the weights are those of the step before.
+            RunError: a loss or gradient is not finite, and the weights are those of the step before; or a checkpoint
+                could not be written.
+            Interrupted: a signal came. The step at hand was finished and saved.
         """
+        with self.signals.deferred():
+            try:
+                self._run(done, owed)
+                self._tell_saved(wait=True)
+                self.signals.check()
+            except Interrupted as told:
+                if told.at_once:  # what is being written is not waited for: the checkpoint before it is whole
+                    raise
+                self._stop(told)
+            except BaseException:
+                if self.saves:
+                    self.saves.settle()
+                raise
+
+    def _run(self, done: int, owed: Stepped | None) -> None:
         total = self.batches.total_steps
-        self._tell(Started(done, total, None if done else self._held_out_loss(0)))
+        self._reached = done
+        if self.saves:
+            self.saves.last = done
+        with self.signals.at_once():
+            first = None if done else self._held_out_loss(0)
+        self._tell(Started(done, total, first))
+        if owed:
+            self._close(owed)
         for step in range(done + 1, total + 1):
             record = self._step(step)
-            due = step == total or (self.eval_every and step % self.eval_every == 0)
-            if due:
+            self._reached = step
+            self._close(record)
+            self._tell_saved()
+            self.signals.check()
+
+    def _close(self, record: Stepped) -> None:
+        """Measure where that is due, tell of the step, and save where that is due."""
+        step = record.step
+        if step == self.batches.total_steps or (self.eval_every and step % self.eval_every == 0):
+            self._owed = record
+            with self.signals.at_once():
                 record = replace(record, held_out_loss=self._held_out_loss(step))
-            self._tell(record)
-            if self.save_every and step % self.save_every == 0:
-                self._tell(Saved(step, self.save(step)))
+            self._owed = None
+        self._tell(record)
+        if self.saves and self.save_every and step % self.save_every == 0 and self.saves.last != step:
+            self.saves.begin(step)
+
+    def _stop(self, told: Interrupted) -> None:
+        """Save the last step that was done, unless it is, and leave."""
+        step = self._reached
+        if self.saves and step and self.saves.last != step:
+            self.saves.begin(step, self._owed)
+        self._tell_saved(wait=True)
+        where = f"after step {step}, which is saved" if self.saves and step else f"after step {step}"
+        fix = "the same command goes on from there" if self.saves and step else "the same command begins anew"
+        raise Interrupted(told.exit_code - 128, where, fix=fix) from None
 
     def _step(self, step: int) -> Stepped:
         batch = [self.bank.prompted(replace(s, adapter_slot=self.slot)) for s in self.batches.of_step(step)]
@@ -146,7 +198,11 @@ class Training:
             fix="lower train.learning_rate, or look at these rows",
         )
 
-    def _tell(self, event: Started | Stepped | Saved) -> None:
+    def _tell_saved(self, *, wait: bool = False) -> None:
+        for event in self.saves.take(wait=wait) if self.saves else ():
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         for subscriber in self.subscribers:
             subscriber(event)
 

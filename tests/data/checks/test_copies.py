@@ -72,9 +72,9 @@ def test_rows_are_grouped_as_when_each_is_held_against_the_others(rows: list[tup
         return next(other for other in numbers if same(other, number))
 
     def said_again(one: int, other: int) -> bool:
-        return (asked[one], answers[one]) == (asked[other], answers[other]) and one not in held
+        return (asked[one], answers[one], one in held) == (asked[other], answers[other], other in held)
 
-    firsts = {number: first(number, said_again) for number in numbers if number not in held}
+    firsts = {number: first(number, said_again) for number in numbers}
     assert found["duplicates"] == {n: f"as rows.jsonl:{f + 1}" for n, f in firsts.items() if f != n}
     crowds = list(numbers)
     for number, partner in enumerate(whole.near.tolist()):
@@ -102,3 +102,8 @@ def test_rows_that_cannot_be_read_are_no_copies() -> None:
     rows = [talk(("user", "a"), ("assistant", "b")), broken, broken]
     assert subject(*rows).near.tolist() == [3, 3, 3], "none is near to an earlier one"
     assert not found("duplicates", *rows)
+
+
+def test_copies_that_are_held_out_together_are_named_as_well() -> None:
+    rows = [alpaca("Ask.", "Fine, thank you."), alpaca("Ask.", "Fine, thank you."), alpaca("Else.", "Not at all.")]
+    assert list(found("duplicates", *rows, held_out=(0, 1))) == [2], "or a cleaned copy would hold both"

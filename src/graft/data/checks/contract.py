@@ -154,9 +154,11 @@ class Subject:
 
     @cached_property
     def copied(self) -> Numbers:
-        """The number of the first row to train on (R,) that says to the letter what a row says; its own where it is the
-        first, or is not trained on."""
-        return first_of(self.facts["text"], self.has(SAID) & ~self.held_out)
+        """The number of the first row (R,) that says to the letter what a row says, and is held out if that is; its own
+        where it is the first, or stands in a file given to measure on."""
+        own = self.has(SAID) & ~self.has(FOREIGN)
+        trained, held_out = (first_of(self.facts["text"], own & part) for part in (~self.held_out, self.held_out))
+        return np.where(self.held_out, held_out, trained)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from graft.data.checks.nearness import NEAR
 def duplicates(subject: Subject) -> Found | None:
     numbers = same(subject)
     rows = Places(numbers, lambda place: f"as {subject.source(subject.copied[numbers[place]])}")
-    what = f"{counted(len(rows))} to train on with exactly the text of an earlier one"
+    what = f"{counted(len(rows))} with exactly the text of an earlier one"
     return Found(what, "--fix keeps the first of each; to take rows more often, use data.mix", rows) if rows else None
 
 
@@ -61,7 +61,8 @@ def contradictions(subject: Subject) -> Found | None:
 
 
 def same(subject: Subject) -> Numbers:
-    """Rows to train on, by number, that say to the letter what an earlier one says."""
+    """Rows, by number, that say to the letter what an earlier one of their part says; none of a file given to measure
+    on."""
     return np.flatnonzero(subject.copied != np.arange(len(subject)))
 
 

@@ -102,6 +102,11 @@ def _in_texts(row: Seen, find: Callable[[str], Iterator[str]]) -> str:
     return ""
 
 
+def is_broken(text: str) -> bool:
+    """Whether characters of `text` were lost or wrongly decoded, or no tokenizer can read them."""
+    return any(True for _ in _broken(text)) or any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _broken(text: str) -> Iterator[str]:
     if REPLACEMENT in text:
         yield "U+FFFD, where a character was lost"
