@@ -32,7 +32,7 @@ def test_a_training_row_that_is_as_good_as_a_held_out_one_leaks() -> None:
         alpaca("Where is Ann?", "She is in Elm."),
         alpaca("Something else altogether?", "Not at all, no."),
         alpaca("Describe it now.", LONG),
-        alpaca("where is  ANN?", "In Oak."),
+        alpaca("where is\n ANN?", "In Oak."),
     ]
     hits = found("leaks", *rows, held_out=(3, 4))
     assert list(hits) == [1, 2]
@@ -61,7 +61,7 @@ def test_the_earlier_turns_are_part_of_the_question() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.booleans(), st.booleans()), max_size=12))
 def test_rows_are_grouped_as_when_each_is_held_against_the_others(rows: list[tuple[str, str, bool, bool]]) -> None:
-    asked = [LONG[place:] if near else question for place, (question, _, near, _) in enumerate(rows)]
+    asked = [LONG[place:].strip() if near else question for place, (question, _, near, _) in enumerate(rows)]
     answers = [answer for _, answer, _, _ in rows]
     held = [number for number, row in enumerate(rows) if row[3]]
     whole = subject(*map(alpaca, asked, answers), held_out=held)

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from graft.data.checks.contract import (
 from graft.data.checks.nearness import Nearness, normal
 from graft.data.keys import key_of, listed, written_message
 from graft.data.spill import Table, Texts
+from graft.records import Message
 
 KEPT = np.dtype(
     [
@@ -112,8 +114,14 @@ def _digests(row: Seen, parts: Sequence[str]) -> tuple[bytes, bytes, bytes]:
     text = _digest(as_json([listed(parts), tools]))
     if len(row.messages) < 2 or row.messages[-1].role != "assistant":
         return text, _NOTHING, _NOTHING
-    question = _digest(normal(as_json([listed(parts[:-1]), tools])))
-    return text, question, _digest(normal(listed(parts[-1:])), question)
+    *asked, answer = map(_normal_message, row.messages)
+    question = _digest(as_json([asked, tools]))
+    return text, question, _digest(as_json(answer), question)
+
+
+def _normal_message(message: Message) -> list[Any]:
+    calls = ([normal(call.name), normal(as_json(call.arguments))] for call in message.tool_calls)
+    return [message.role, normal(message.content), normal(message.context), *calls]
 
 
 def _digest(text: str, before: bytes = b"") -> bytes:
