@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from graft.data.checks.contract import (
     Terms,
 )
 from graft.data.checks.nearness import Nearness, normal
-from graft.data.keys import key_of, listed, written_message
+from graft.data.keys import all_said, key_of
 from graft.data.spill import Table, Texts
 from graft.records import Message
 
@@ -87,8 +87,8 @@ class Survey:
         flags = FOREIGN * foreign | FAULTY * (row.fault is not None)
         key, digests = 0, (_NOTHING,) * 3
         if row.conversation:
-            parts = [written_message(message) for message in row.messages]
-            key, digests = key_of(listed(parts)), _digests(row, parts)
+            said = all_said(row.messages)
+            key, digests = key_of(said), _digests(row, said)
             flags |= SAID | PLAIN * (row.messages[0].role == "text") | ASKED * (digests[1] != _NOTHING)
         return _RECORD.pack(
             self._files.setdefault(row.source.path, len(self._files)),
@@ -102,16 +102,16 @@ class Survey:
         )
 
 
-def _digests(row: Seen, parts: Sequence[str]) -> tuple[bytes, bytes, bytes]:
+def _digests(row: Seen, said: str) -> tuple[bytes, bytes, bytes]:
     """Of all that is said to the letter; of what stands before the last answer, but for case and space; of both these
     and the answer. The last two are empty where nothing is asked.
 
     Args:
-        parts: what each message says, as JSON.
+        said: `all_said` in it.
     """
     assert row.conversation
     tools = row.conversation.tools
-    text = _digest(as_json([listed(parts), tools]))
+    text = _digest(said + as_json(tools))
     if len(row.messages) < 2 or row.messages[-1].role != "assistant":
         return text, _NOTHING, _NOTHING
     *asked, answer = map(_normal_message, row.messages)
