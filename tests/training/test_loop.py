@@ -187,7 +187,7 @@ def test_a_step_that_is_broken_off_leaves_nothing_to_the_next(monkeypatch: pytes
             raise KeyboardInterrupt
         return calls[-1]
 
-    monkeypatch.setattr("graft.training.loop.backward_edge_loss", break_off)
+    monkeypatch.setattr("graft.training.gradient.backward_edge_loss", break_off)
     with pytest.raises(KeyboardInterrupt):
         broken.run()
     monkeypatch.undo()
@@ -270,7 +270,7 @@ def test_a_resumed_run_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
 
 def test_a_held_out_loss_that_is_no_number_ends_the_run() -> None:
     run = training()
-    run.evaluate = lambda: math.nan
+    run.evaluate = lambda: {"loss": math.nan}
     with pytest.raises(RunError, match="held-out loss is nan"):
         run.run()
 

@@ -25,6 +25,7 @@ MAY_CHANGE = {
     "checkpoint.keep": "changes no step",
     "train.eval_every": "changes no step",
     "data.cache": "changes no step",
+    **dict.fromkeys(("best.by", "best.patience", "best.min_gain", "report.to"), "changes no step"),
     **dict.fromkeys(LENGTHS, "where the steps done had the rates that they would have had"),
     "train.max_tokens": "the same updates, rounded otherwise",
     "train.recompute": "the same updates, rounded otherwise",
