@@ -323,12 +323,12 @@ def test_a_measurement_is_broken_off_and_its_step_is_owed_it() -> None:
     disk, told = Disk(), []
     measured = []
 
-    def evaluate() -> float:
+    def evaluate() -> dict[str, float]:
         measured.append(len(told))
         if len(measured) == 2:
             os.kill(os.getpid(), signal.SIGINT)
             pytest.fail("the measurement goes on")
-        return 2.0 + len(measured)
+        return {"loss": 2.0 + len(measured)}
 
     run = saving_run(disk, told.append)
     run.evaluate, run.eval_every = evaluate, 3

@@ -270,13 +270,17 @@ def checkpoints_in(out: Path, config: Config) -> Checkpoints:
     return Checkpoints(out / "checkpoints", keep=config.checkpoint.keep, anchors=anchors)
 
 
-def result_in(out: Path, config: Config) -> tuple[float | None, Outcome]:
-    """Of a finished run: the first held-out loss where a checkpoint has it, and what it came to."""
+def result_in(out: Path, config: Config, say: Say) -> tuple[float | None, Outcome]:
+    """Of a finished run, which is said: the first held-out loss where a checkpoint has it, and what it came to."""
     lines = read_metrics(out / "metrics.jsonl")
     checkpoint, _ = checkpoints_in(out, config).newest()
     selection = selection_of(config)
     selection.replay(lines)
-    return read_state(checkpoint).first_held_out_loss if checkpoint else None, _outcome(lines, selection)
+    outcome = _outcome(lines, selection)
+    say(f"{out} holds this run, finished: there is nothing to do")
+    if outcome.stopped:
+        say(f"it stopped after step {outcome.steps}: {outcome.stopped}")
+    return read_state(checkpoint).first_held_out_loss if checkpoint else None, outcome
 
 
 def _outcome(lines: list[dict[str, Any]], selection: Selection) -> Outcome:

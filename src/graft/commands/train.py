@@ -1,5 +1,6 @@
 """`graft train`: rows and a base to an adapter, in a run's folder."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,11 +10,11 @@ from typing import Any
 
 from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
-from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, standing_of
+from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, settings_hash, standing_of
 from graft.commands.run import Outcome, Run, Say, result_in
 from graft.commands.samples import Samples, data_record, read_samples
 from graft.commands.steering import Figures, check_steering, figures_of, selection_of
-from graft.config import Config
+from graft.config import Config, flatten_settings
 from graft.data import Template, load_template
 from graft.errors import ConfigError
 from graft.evaluation import held_out_loss
@@ -23,14 +24,17 @@ from graft.records import TokenSequence
 from graft.runtime import pick_device, say_on_stderr, seed_everything
 from graft.signals import StopSignals
 from graft.training import (
+    TRACKERS,
     BadNumbers,
     Batches,
     Bystander,
     Saves,
     Subscriber,
+    TrackedRun,
     Training,
     build_optimizer,
     check_optimizer,
+    check_trackers,
     compile_norms,
     learning_rate,
 )
@@ -105,14 +109,10 @@ def train(
     """
     began = time.perf_counter()
     with StopSignals() as signals:
-        check_optimizer(config.train.optimizer, pick_device())
+        _check_libraries(config)
         standing = standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
-            say(f"{out} holds this run, finished: there is nothing to do")
-            first_loss, outcome = result_in(out, config)
-            if outcome.stopped:
-                say(f"it stopped after step {outcome.steps}: {outcome.stopped}")
-            return _result(out, first_loss, outcome, began)
+            return _result(out, *result_in(out, config, say), began)
         samples, template = _read_samples(config)
         for note in samples.notes:
             say(note)
@@ -130,22 +130,15 @@ def train(
         samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
         provenance = provenance_of(config.model, base, template, record)
         run = Run(config, out, base, adapter, provenance, samples, data, say)
-        training = assemble(
-            config,
-            bank,
-            slot,
-            _batches(config, samples),
-            held_out=samples.held_out,
-            figures=figures_of(config, base, bank, slot, template),
-        )
+        figures = figures_of(config, base, bank, slot, template)
+        training = assemble(config, bank, slot, _batches(config, samples), held_out=samples.held_out, figures=figures)
         training.saves, training.save_every = Saves(partial(run.snapshot, training)), config.checkpoint.every
         training.restore = partial(run.roll_back, training)
         training.signals = signals
         run.checkpoints.check_room(adapter)
         with signals.deferred(), run:
             done, owed = run.begin(standing, training)
-            others = [Bystander(_name_of(subscriber), subscriber, say) for subscriber in subscribers]
-            training.subscribers = [run.metrics, run, *others]
+            training.subscribers = [run.metrics, run, *_bystanders(config, out, subscribers, say)]
             training.run(done=done, owed=owed)
             outcome = run.finish(training)
     return _result(out, run.first_held_out_loss, outcome, began)
@@ -164,8 +157,21 @@ def _result(out: Path, first_loss: float | None, outcome: Outcome, began: float)
     )
 
 
-def _name_of(subscriber: Subscriber) -> str:
-    return getattr(subscriber, "__name__", type(subscriber).__name__)
+def _bystanders(config: Config, out: Path, subscribers: Sequence[Subscriber], say: Say) -> list[Subscriber]:
+    """Those who are told of the run and cannot hurt it: `subscribers`, and the trackers of `report.to`."""
+    others: list[Subscriber] = [
+        Bystander(getattr(subscriber, "__name__", type(subscriber).__name__), subscriber, say)
+        for subscriber in subscribers
+    ]
+    identity = hashlib.sha256(f"{out.resolve()} {settings_hash(config)}".encode()).hexdigest()[:16]
+    run = TrackedRun(out.resolve().name, identity, out, flatten_settings(config.model_dump()))
+    return others + [Bystander(name, TRACKERS[name](run), say) for name in config.report.to]
+
+
+def _check_libraries(config: Config) -> None:
+    """Raise a ConfigError if one that the settings ask for is not installed."""
+    check_optimizer(config.train.optimizer, pick_device())
+    check_trackers(config.report.to)
 
 
 def outlook(config: Config, out: Path | None = None) -> Outlook:
@@ -174,7 +180,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     Args:
         out: the run's folder, where it is known; refused as `train` would.
     """
-    check_optimizer(config.train.optimizer, pick_device())
+    _check_libraries(config)
     if out is not None:
         standing_of(config, out)
     samples, _ = _read_samples(config)

@@ -22,9 +22,11 @@ from graft.training.optimizer import build_optimizer, check_optimizer
 from graft.training.saving import Saves
 from graft.training.schedule import learning_rate
 from graft.training.selection import HIGHER_IS_BETTER, Selection
+from graft.training.trackers import TRACKERS, TrackedRun, check_trackers
 
 __all__ = [
     "HIGHER_IS_BETTER",
+    "TRACKERS",
     "BadNumbers",
     "Batches",
     "Bystander",
@@ -40,10 +42,12 @@ __all__ = [
     "State",
     "Stepped",
     "Subscriber",
+    "TrackedRun",
     "Training",
     "Warned",
     "build_optimizer",
     "check_optimizer",
+    "check_trackers",
     "compile_norms",
     "learning_rate",
     "read_metrics",
