@@ -113,7 +113,7 @@ class Gradient:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return _Short(forest, str(error).strip().partition("\n")[0] or type(error).__name__)
+            return _Short(forest, _why(error))
 
     def _backward(self, forest: Forest) -> float:
         with self.bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
@@ -149,3 +149,8 @@ class Gradient:
             tokens *= 2
             if isinstance(outcome, _Short):
                 return
+
+
+def _why(error: BaseException) -> str:
+    """What the allocator said, without where in its source it said so."""
+    return str(error).strip().partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__

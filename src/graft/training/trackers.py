@@ -5,9 +5,11 @@ goes on in the same record where the tracker can.
 """
 
 import os
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -50,6 +52,10 @@ class Tracker(ABC):
         self.run = run
 
     def __call__(self, event: Event) -> None:
+        with redirect_stdout(sys.stderr):  # where results alone go; libraries greet people there
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
         if isinstance(event, Started):
             self.begin(event.step)
         elif isinstance(event, Stepped):
@@ -165,11 +171,11 @@ class Trackio(Tracker):
 
     def begin(self, done: int) -> None:
         trackio = import_module("trackio")
-        settings = dict(self.run.plain_settings)
+        self._finish = trackio.finish
         self._run = trackio.init(
             project=os.environ.get("TRACKIO_PROJECT", PROJECT),
             name=f"{self.run.name}-{self.run.identity[:6]}",
-            config=settings,
+            config=self.run.plain_settings,
             resume="allow",
             embed=False,
         )
@@ -183,7 +189,7 @@ class Trackio(Tracker):
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
         if final:
             self._run.log(dict(final), step=step)
-        self._run.finish()
+        self._finish()  # of the module: it forgets the run, and does not finish it again at exit
 
 
 TRACKERS: Mapping[str, type[Tracker]] = {
