@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from graft.adapters import Bank
 from graft.errors import RunError
@@ -74,11 +75,9 @@ class Gradient:
         self.clear()
         outcome = self._sum([plant([sample])], dropout=False)
         gradients = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
-        finite = isinstance(outcome, _Short) or (
-            math.isfinite(outcome) and all(bool(gradient.isfinite().all()) for gradient in gradients)
-        )
+        norm = float(get_total_norm(gradients))
         self.clear()
-        return finite
+        return isinstance(outcome, _Short) or (math.isfinite(outcome) and math.isfinite(norm))
 
     def clear(self) -> None:
         """Drop all gradients; a step that was broken off leaves some."""
