@@ -89,7 +89,9 @@ def test_a_sample_that_does_not_fit_by_itself_is_named(only: Break) -> None:
     long = TokenSequence(tuple(range(1, 41)), (False,) + (True,) * 39, Source("rows.json", 5))
     only(30)
     with pytest.raises(RunError) as caught:
-        training(sequences=[long, *(TokenSequence((1, 2), (False, True), Source("rows.json", n)) for n in (6, 7))]).run()
+        training(
+            sequences=[long, *(TokenSequence((1, 2), (False, True), Source("rows.json", n)) for n in (6, 7))]
+        ).run()
     assert "rows.json:5: memory does not do for a sample of 40 tokens by itself" in str(caught.value)
     assert "train.recompute=1, or data.cutoff below 40" in str(caught.value)
 

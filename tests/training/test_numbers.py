@@ -37,7 +37,9 @@ ORIGIN = Provenance("base", "auto", "print", {}, {})
 
 def rows(poisoned: int = 1) -> list[TokenSequence]:
     clean = [
-        replace(sample, ids=tuple(8 if token == POISON else token for token in sample.ids), source=Source("rows.json", n))
+        replace(
+            sample, ids=tuple(8 if token == POISON else token for token in sample.ids), source=Source("rows.json", n)
+        )
         for n, sample in enumerate((s for s in samples(40, seed=1) if s.trained_tokens), start=1)
     ]
     bad = [
@@ -73,7 +75,9 @@ def test_a_row_that_gives_no_number_is_named_and_the_weights_are_those_of_the_st
     assert step > 2
     with pytest.raises(RunError) as caught:
         run.run()
-    assert f"step {step}: loss nan and gradient norm nan are not both finite. At fault: bad.json:1;" in str(caught.value)
+    assert f"step {step}: loss nan and gradient norm nan are not both finite. At fault: bad.json:1;" in str(
+        caught.value
+    )
     assert f"the weights are those of step {step - 1}" in str(caught.value)
     until = poisoned_run(dropout=dropout)
     until.batches.total_steps = step - 1
@@ -93,7 +97,9 @@ def test_a_row_whose_gradient_alone_is_no_number_is_found() -> None:
             found.register_hook(lambda slope: slope * math.inf)
 
     run.bank.model.base_model.norm.register_forward_hook(overflow)
-    with pytest.raises(RunError, match=r"loss \d\.\d+ and gradient norm nan are not both finite. At fault: bad.json:1;"):
+    with pytest.raises(
+        RunError, match=r"loss \d\.\d+ and gradient norm nan are not both finite. At fault: bad.json:1;"
+    ):
         run.run()
 
 
@@ -102,7 +108,7 @@ def test_weights_gone_wrong_are_said_to_be() -> None:
     for name, parameter in run.bank.adapters[run.slot].named_parameters():
         if "lora_B" in name:
             parameter.data.fill_(math.inf)
-    with pytest.raises(RunError, match="step 1: .* Each of its rows gives such numbers by itself, as weights gone wrong"):
+    with pytest.raises(RunError, match=r"step 1: .* Each of its rows gives .* by itself, as weights gone wrong"):
         run.run()
 
 
