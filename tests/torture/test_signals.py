@@ -25,7 +25,7 @@ def sent(function: str, number: int = 1, *names: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("phase", ["load_template", "encode_all", "load_base", "create_adapter", "build_optimizer"])
+@pytest.mark.parametrize("phase", ["load_template", "read_samples", "load_base", "create_adapter", "build_optimizer"])
 def test_before_training_it_leaves_at_once_and_nothing_is_written(
     phase: str, name: str, zygote: Zygote, tmp_path: Path
 ) -> None:
