@@ -152,6 +152,13 @@ def test_what_contradicts_itself_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_rolled_back_to_may_not_change(graft: Graft, few: Path, worse: Path, tmp_path: Path) -> None:
+    rolling = ("bad_numbers.action=roll_back", "bad_numbers.budget=2")
+    ran = graft(*command(few, tmp_path / "run", *WORSE, *rolling), "--allow", "checkpoint.every")
+    assert ran.code == 2
+    assert "with bad_numbers.action roll_back it decides what is rolled back to" in ran.err
+
+
 def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(
     graft: Graft, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
