@@ -120,7 +120,13 @@ class PrefixConfig(Section):
     prefix_projection: bool = False
     """Train an embedding and a two-layer MLP that makes keys and values of it, as the first paper does."""
     encoder_hidden_size: Whole = Field(0, ge=0)
-    """Width of that MLP; 0: the model's hidden size."""
+    """Width of that MLP, which prefix_projection makes; 0: the model's hidden size."""
+
+    @model_validator(mode="after")
+    def _projected(self) -> "PrefixConfig":
+        if self.encoder_hidden_size and not self.prefix_projection:
+            raise ValueError("encoder_hidden_size is the width of the projection, and prefix_projection is off")
+        return self
 
 
 class PromptConfig(Section):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from graft.runtime import cache_folder
 from tests.commands.conftest import Graft
 
 ROWS = [{"instruction": f"Where is {name}?", "output": f"{name} is in Elm."} for name in ("Ann", "Bob", "Cid", "Dee")]
@@ -58,6 +59,12 @@ def test_a_number_beyond_the_rows_is_refused(graft: Graft, rows: Path) -> None:
     ran = graft("data", "show", "--data", rows, "--row", 5)
     assert ran.code == 2
     assert "there are 4 rows" in ran.err
+
+
+def test_what_waits_on_disk_is_gone_afterwards(graft: Graft, rows: Path) -> None:
+    assert graft("data", "show", "--data", rows).code == 0
+    assert graft("data", "show", "--data", rows, "--row", 9).code == 2
+    assert not list(cache_folder().glob("show-*"))
 
 
 def test_rows_go_to_another_format_and_train_the_same_tokens(graft: Graft, rows: Path, tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ import pytest
 from pyarrow import parquet
 
 from graft.data import load_template, read_rows
-from graft.data.checks import Subject, clean, examine, find
+from graft.data.checks import Cleaner, examine, find
 from graft.data.formats import FORMATS, read_each
 from graft.data.formats.writers import WRITERS, write_fields
-from graft.data.parts import split_rows
+from graft.data.parts import choose_rows
 from graft.data.write import write_rows
 from graft.errors import DataError, RowFault
 from graft.records import Conversation, Row
 from tests.data.characters import Characters
+from tests.data.checks.subjects import surveyed
 
 CODEC = Characters()
 TEMPLATES = [load_template(name) for name in ("alpaca", "chatml", "llama-2", "llama-3", "mistral", "gemma", "chatglm3")]
@@ -158,16 +159,16 @@ def whole_way(file: Path, format_name: str, number: int) -> None:
 
     seen = list(examine(read(), template, CODEC, cutoff=200))
     assert all(row.fault or row.samples for row in seen)
-    subject = Subject(seen, 200)
+    subject = surveyed(seen, cutoff=200)
     findings = find(subject)
     assert all(finding.found.fix and finding.found.what for finding in findings)
     json.dumps([finding.as_json() for finding in findings])
-    cleaned = clean(seen, findings)
+    cleaner = Cleaner(subject, findings)
     out = file.parent / f"out{number}.jsonl"
-    if cleaned.rows:
-        write_rows(out, cleaned.rows)
+    if cleaner.rows:
+        write_rows(out, cleaner.fields(read_rows(str(file))))
         again = list(examine(read_each(read_rows(str(out)), format_name), template, CODEC, cutoff=200))
-        assert not find(Subject(again, 200), severity="refused"), "a cleaned copy passes"
+        assert not find(surveyed(again, cutoff=200), severity="refused"), "a cleaned copy passes"
         out.unlink()
     for row in seen:
         if row.conversation:
@@ -176,7 +177,7 @@ def whole_way(file: Path, format_name: str, number: int) -> None:
                     json.dumps(write_fields(row.conversation, name, join=True), allow_nan=False)
                 except RowFault:
                     continue
-    split_rows(list(read_rows(str(file))), held_out=0.5, seed=number)
+    choose_rows(read_rows(str(file)), held_out=0.5, seed=number)
 
 
 @pytest.mark.slow

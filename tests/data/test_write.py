@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,12 @@ def test_rows_read_back_as_they_were(suffix: str, tmp_path: Path) -> None:
     write_rows(tmp_path / f"new/rows{suffix}", ROWS)
     assert [row.fields for row in read_rows(str(tmp_path / f"new/rows{suffix}"))] == ROWS
     assert [file.name for file in (tmp_path / "new").iterdir()] == [f"rows{suffix}"]
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[:1], ROWS, [{}], [{"a": "b\u2028c\u0085d"}]])
+def test_a_list_is_written_row_by_row_as_it_would_be_whole(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.json", rows)
+    assert (tmp_path / "rows.json").read_text(encoding="utf-8") == f"{json.dumps(rows, ensure_ascii=False, indent=1)}\n"
 
 
 def test_a_table_holds_texts_as_they_are_and_all_else_as_json(tmp_path: Path) -> None:

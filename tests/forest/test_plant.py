@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.errors import EmptyBatchError
-from graft.forest import plant, plant_batch
+from graft.forest import plant, plant_batch, planted_tokens
 from graft.forest.plant import MIN_SHARED, common_prefix
 from graft.records import Forest, TokenSequence
 
@@ -216,6 +216,11 @@ def test_a_batch_keeps_to_the_bound_and_loses_nothing(sequences: list[TokenSeque
     assert sum(forest.logical_tokens for forest in forests) == sum(map(len, sequences))
     if not share:
         assert sum(map(len, forests)) == sum(map(len, sequences))
+
+
+@given(samples(stem=2 * MIN_SHARED + 8, most=10), st.integers(1, 120))
+def test_the_tokens_of_a_batch_are_counted_without_laying_it_out(sequences: list[TokenSequence], bound: int) -> None:
+    assert planted_tokens(sequences, max_tokens=bound) == sum(map(len, plant_batch(sequences, max_tokens=bound)))
 
 
 def test_a_batch_is_few_forests() -> None:

@@ -1,14 +1,17 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 from graft.data.statistics import Statistics
 from graft.data.view import Cell
 from graft.report import ShownRow, figures_of, write_data_report
 from graft.report.data import data_pictures
 
 FIGURES = Statistics(
-    rows=4, faulty=1, lengths=[30, 40, 900], trained=[10, 20, 300], roles={"user": 3, "assistant": 3},
-    languages={"Latin": 2, "Chinese": 1}, duplicates=1, near=2, cutoff=512, logical=70, executed=50,
+    rows=4, faulty=1, lengths=np.array([30, 40, 900]), trained=np.array([10, 20, 300]),
+    roles={"user": 3, "assistant": 3}, languages={"Latin": 2, "Chinese": 1}, duplicates=1, near=2,
+    cutoff=512, logical=70, executed=50,
 )  # fmt: skip
 CELLS = [
     Cell("<s>", "context", special=True),

@@ -117,4 +117,6 @@ class Prefix:
         known = {k: peft_config[k] for k in PrefixConfig.model_fields if peft_config.get(k) is not None}
         if not any(name.startswith("transform.") for name in tensors):  # PEFT keeps only what the projection made
             known["prefix_projection"] = False
+        if not known.get("prefix_projection"):
+            known.pop("encoder_hidden_size", None)  # PEFT writes one all the same
         return PrefixConfig.model_validate(known)

@@ -12,10 +12,9 @@ from graft.commands.samples import data_paths, prompt_weight_of
 from graft.config import Config
 from graft.data import Template, hold_out, load_template, read_rows
 from graft.data.chat import ChatTemplate
-from graft.data.checks import CHECKS, Cleaned, Finding, Seen, Subject, clean, examine, find
+from graft.data.checks import CHECKS, SAID, Cleaner, Finding, Seen, Subject, Survey, Terms, examine, find
 from graft.data.corpus import CorpusBuilder
 from graft.data.formats import read_each
-from graft.data.keys import content_key
 from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
 from graft.model import Tokenizer
@@ -34,13 +33,13 @@ class Checked:
 
     Args:
         rows: that were checked, those to measure on included.
-        cleaned: the rows of the copy, where one was asked for.
+        cleaned: what was left out of the copy, where one was asked for.
         out: where it is.
     """
 
     rows: int
     findings: list[Finding]
-    cleaned: Cleaned | None = None
+    cleaned: Cleaner | None = None
     out: str = ""
 
     @property
@@ -51,7 +50,7 @@ class Checked:
     def as_json(self) -> dict[str, Any]:
         found = {"rows": self.rows, "refused": self.refused, "findings": [f.as_json() for f in self.findings]}
         if self.cleaned:
-            copy = {"out": self.out, "rows": len(self.cleaned.rows)}
+            copy = {"out": self.out, "rows": self.cleaned.rows}
             found["fixed"] = {**copy, "dropped": self.cleaned.dropped, "mended": self.cleaned.mended}
         return found
 
@@ -84,35 +83,30 @@ def check(
         check_writable(fix)
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
-    seen = seen_rows(config.data, template, tokenizer, say)
-    if held_out is None:
-        seen = _split(seen, config.data)
-    else:
-        foreign = config.data.model_copy(update={"path": held_out})
-        seen += [replace(row, held_out=True, foreign=True) for row in seen_rows(foreign, template, tokenizer, say)]
     name = template_name(config, tokenizer)
+    mismatch = _mismatch(config, template, tokenizer)
+    survey = Survey(Terms(config.data.cutoff, config.data.too_long, name, mismatch, marks_of(tokenizer)))
+    for row in seen_rows(config.data, template, tokenizer, say):
+        survey.add(row)
+    if held_out is not None:
+        foreign = config.data.model_copy(update={"path": held_out})
+        for row in seen_rows(foreign, template, tokenizer, say):
+            survey.add(row, foreign=True)
     say(f"checked with the tokenizer of {config.model.path}, the template {name}, data.cutoff {config.data.cutoff}")
-    subject = Subject(
-        seen,
-        config.data.cutoff,
-        config.data.too_long,
-        name,
-        _mismatch(config, template, tokenizer),
-        marks_of(tokenizer),
-    )
+    subject = survey.finish() if held_out is not None else _split(survey.finish(), config.data)
     findings = find(subject)
     if fix is None:
-        return Checked(len(seen), findings)
-    cleaned = clean(seen, findings, drop=drop)
-    if not cleaned.rows:
+        return Checked(len(subject), findings)
+    cleaner = Cleaner(subject, findings, drop=drop)
+    if not cleaner.rows:
         raise DataError("no row would be left in the cleaned copy", fix="see what the findings say, and mend the rows")
-    write_rows(fix, cleaned.rows)
-    return Checked(len(seen), findings, cleaned, str(fix))
+    write_rows(fix, cleaner.fields(row for path in data_paths(config.data) for row in read_rows(path)))
+    return Checked(len(subject), findings, cleaner, str(fix))
 
 
 def seen_rows(
     settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say, keep: CorpusBuilder | None = None
-) -> list[Seen]:
+) -> Iterator[Seen]:
     """Every row of the data with what becomes of it; `keep` takes the samples that are within the cutoff."""
 
     def read() -> Iterator[tuple[Row, Conversation | RowFault]]:
@@ -120,19 +114,18 @@ def seen_rows(
             yield from read_each(read_rows(path), settings.format, train_on=settings.train_on, say=say)
 
     weight = prompt_weight_of(settings)
-    return list(examine(read(), template, tokenizer, cutoff=settings.cutoff, prompt_weight=weight, keep=keep))
+    return examine(read(), template, tokenizer, cutoff=settings.cutoff, prompt_weight=weight, keep=keep)
 
 
-def _split(rows: list[Seen], settings: DataConfig) -> list[Seen]:
+def _split(subject: Subject, settings: DataConfig) -> Subject:
     """The rows, with those marked that `graft train` would hold out."""
-    said = [number for number, row in enumerate(rows) if row.conversation]
-    keys = np.array([content_key(row.conversation) for row in rows if row.conversation], dtype=np.uint64)
+    said = subject.has(SAID)
+    held_out = np.zeros(len(subject), dtype=bool)
     try:
-        chosen = hold_out(keys, held_out=settings.held_out, seed=settings.seed)
+        held_out[said] = hold_out(subject.facts["key"][said], held_out=settings.held_out, seed=settings.seed)
     except DataError:
-        return rows  # too few to hold any out: all the other checks still tell
-    held = {number for number, is_held in zip(said, chosen, strict=True) if is_held}
-    return [replace(row, held_out=number in held) for number, row in enumerate(rows)]
+        return subject  # too few to hold any out: all the other checks still tell
+    return replace(subject, held_out=held_out)
 
 
 def template_name(config: Config, tokenizer: Tokenizer) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, islice
 
 from rich.console import Console
 from rich.text import Text
@@ -40,7 +40,7 @@ def print_checked(result: Checked) -> None:
     if result.cleaned:
         left_out = ", ".join(f"{count} for {name}" for name, count in result.cleaned.dropped.items()) or "none"
         console.print(
-            f"{result.out}: {counted(len(result.cleaned.rows))}; left out: {left_out}; mended: {result.cleaned.mended}"
+            f"{result.out}: {counted(result.cleaned.rows)}; left out: {left_out}; mended: {result.cleaned.mended}"
         )
 
 
@@ -83,10 +83,11 @@ def results() -> Console:
 
 
 def _lines(finding: Finding) -> list[Text]:
-    places = finding.places()
+    count = len(finding.found.rows)
     what = printable(finding.found.what)
     lines = [Text.assemble((finding.severity, _STYLES[finding.severity]), f" {finding.check}: {what}")]
-    lines += [Text(printable(" ".join(f"  {at}: {what}".splitlines()))) for at, what in places[:_SHOWN]]
-    if len(places) > _SHOWN:
-        lines.append(Text(f"  and {len(places) - _SHOWN:,} more (--json names all)", style="dim"))
+    places = islice(finding.places(), _SHOWN)
+    lines += [Text(printable(" ".join(f"  {at}: {what}".splitlines()))) for at, what in places]
+    if count > _SHOWN:
+        lines.append(Text(f"  and {count - _SHOWN:,} more (--json names all)", style="dim"))
     return [*lines, Text(f"  -> {finding.found.fix}")]

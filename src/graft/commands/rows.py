@@ -1,7 +1,7 @@
 """`graft data convert` and `graft data split`: rows to rows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ from graft.commands.samples import data_paths
 from graft.data import read_rows
 from graft.data.formats import read_each
 from graft.data.formats.writers import WRITERS, write_fields
-from graft.data.parts import split_rows
+from graft.data.parts import Chosen, choose_rows
 from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
-from graft.records import Conversation
+from graft.records import Conversation, Row
 from graft.runtime import say_on_stderr
 from graft.sections import DataConfig
 
@@ -59,35 +59,63 @@ def convert(settings: DataConfig, to: str, out: Path, *, join: bool = False, say
         hint = f"did you mean {alike}? " if (alike := nearest(to, WRITERS)) else ""
         raise ConfigError(f"--to {to}: no format is called so", fix=f"{hint}There are {', '.join(WRITERS)}")
     check_writable(out)
-    written: list[dict[str, Any]] = []
-    faults: list[str] = []
-    refused: list[Conversation] = []
-    for path in data_paths(settings):
-        for row, conversation in read_each(read_rows(path), settings.format, say=say):
-            if isinstance(conversation, RowFault):
-                faults.append(f"{row.source}: {conversation}")
-                continue
-            try:
-                written.append(write_fields(conversation, to, join=join))
-            except RowFault as fault:
-                faults.append(f"{row.source}: {fault}")
-                refused.append(conversation)
-    if faults:
-        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        what = f"{len(faults)} of {len(faults) + len(written)} rows cannot be written as {to}: "
-        raise DataError(f"{what}{'; '.join(faults[:_SHOWN])}{more}", fix=_way_out(refused, to))
-    write_rows(out, written)
-    return Converted(str(out), len(written), to)
+    conversion = _Conversion(to, join)
+    write_rows(out, conversion.rows(settings, say))
+    return Converted(str(out), conversion.written, to)
 
 
-def _way_out(refused: Sequence[Conversation], to: str) -> str:
-    """How rows that `to` has no place for can be written."""
-    if not refused:
-        return "mend these rows; `graft data check --fix` leaves them out"
-    ways = [f"--to {name} has room for all of them" for name in WRITERS if all(_fits(row, name) for row in refused)]
-    if all(_fits(row, to, join=True) for row in refused):
-        ways.insert(0, "--join writes an input below its instruction")
-    return "; ".join(ways[:_SHOWN]) or "leave these rows out: no one format has room for all of them"
+@dataclass
+class _Conversion:
+    """Rows on their way into a format, one at a time, and what is known of those that have no place in it.
+
+    Args:
+        ways: formats that have room for all of those.
+        joinable: they have room in this one if inputs are joined.
+    """
+
+    to: str
+    join: bool
+    written: int = 0
+    faults: list[str] = field(default_factory=list)
+    count: int = 0
+    ways: list[str] = field(default_factory=lambda: list(WRITERS))
+    joinable: bool = True
+
+    def rows(self, settings: DataConfig, say: Say) -> Iterator[dict[str, Any]]:
+        """Raise a DataError behind the last row if one cannot be written; none is given behind the first of these."""
+        for path in data_paths(settings):
+            for row, conversation in read_each(read_rows(path), settings.format, say=say):
+                try:
+                    if isinstance(conversation, RowFault):
+                        raise conversation
+                    fields = write_fields(conversation, self.to, join=self.join)
+                except RowFault as fault:
+                    self._refuse(f"{row.source}: {fault}", conversation)
+                    continue
+                self.written += 1
+                if not self.count:
+                    yield fields
+        if self.count:
+            more = f"; and {self.count - _SHOWN} more" if self.count > _SHOWN else ""
+            what = f"{self.count} of {self.count + self.written} rows cannot be written as {self.to}: "
+            raise DataError(f"{what}{'; '.join(self.faults)}{more}", fix=self._way_out())
+
+    def _refuse(self, fault: str, conversation: Conversation | RowFault) -> None:
+        self.count += 1
+        if self.count <= _SHOWN:
+            self.faults.append(fault)
+        if isinstance(conversation, Conversation):
+            self.ways = [name for name in self.ways if _fits(conversation, name)]
+            self.joinable = self.joinable and _fits(conversation, self.to, join=True)
+
+    def _way_out(self) -> str:
+        """How rows that the format has no place for can be written."""
+        if len(self.ways) == len(WRITERS):
+            return "mend these rows; `graft data check --fix` leaves them out"
+        ways = [f"--to {name} has room for all of them" for name in self.ways]
+        if self.joinable:
+            ways.insert(0, "--join writes an input below its instruction")
+        return "; ".join(ways[:_SHOWN]) or "leave these rows out: no one format has room for all of them"
 
 
 def _fits(conversation: Conversation, name: str, *, join: bool = False) -> bool:
@@ -111,12 +139,28 @@ def part(settings: DataConfig, out: Path, *, held_out: float, seed: int, by: str
     files = [out / "train.jsonl", out / "held_out.jsonl"]
     for file in files:
         check_writable(file)
-    rows = [row for path in data_paths(settings) for row in read_rows(path)]
-    parts = split_rows(rows, held_out=held_out, seed=seed, by=by)
-    write_rows(files[0], (row.fields for row in parts.train))
+    chosen = choose_rows(_rows(settings), held_out=held_out, seed=seed, by=by)
+    write_rows(files[0], _fields(settings, ~chosen))
     try:
-        write_rows(files[1], (row.fields for row in parts.held_out))
+        write_rows(files[1], _fields(settings, chosen))
     except BaseException:
         files[0].unlink()  # both parts or none
         raise
-    return Parted(str(files[0]), str(files[1]), len(parts.train), len(parts.held_out))
+    kept = int(chosen.sum())
+    return Parted(str(files[0]), str(files[1]), len(chosen) - kept, kept)
+
+
+def _rows(settings: DataConfig) -> Iterator[Row]:
+    for path in data_paths(settings):
+        yield from read_rows(path)
+
+
+def _fields(settings: DataConfig, chosen: Chosen) -> Iterator[Mapping[str, Any]]:
+    """The rows that are chosen, read once more: no more than one is in memory."""
+    number = 0
+    for number, row in enumerate(_rows(settings), start=1):
+        if number <= len(chosen) and chosen[number - 1]:
+            yield row.fields
+    if number != len(chosen):
+        what = f"{len(chosen)} rows became {number} while they were read"
+        raise DataError(what, fix="split them when nothing writes to them any more")

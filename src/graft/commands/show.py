@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from graft.commands.assembly import open_tokenizer
@@ -10,13 +11,14 @@ from graft.commands.data import seen_rows, template_name
 from graft.commands.samples import named_data, prompt_weight_of
 from graft.config import Config
 from graft.data import Template, load_template
-from graft.data.checks import Seen
+from graft.data.checks import Seen, Survey, Terms
 from graft.data.corpus import Corpus, CorpusBuilder
 from graft.data.encode import encode_each
-from graft.data.statistics import Statistics, statistics_of
+from graft.data.spill import spill_folder
+from graft.data.statistics import Statistics, Tally
 from graft.data.view import Cell, cells_of
 from graft.errors import ConfigError
-from graft.forest import plant_batch
+from graft.forest import planted_tokens
 from graft.model import Tokenizer
 from graft.report import ShownRow, write_data_report
 from graft.runtime import say_on_stderr
@@ -60,15 +62,23 @@ def show(config: Config, *, numbers: Sequence[int] = (), html: Path | None = Non
     """
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
-    builder = CorpusBuilder()
-    seen = seen_rows(config.data, template, tokenizer, say, builder)
-    for number in numbers:
-        if not 1 <= number <= len(seen):
-            raise ConfigError(f"--row {number}: there are {len(seen)} rows", fix=f"give a number from 1 to {len(seen)}")
-    logical, executed = _shared(config, builder.finish())
-    figures = statistics_of(seen, cutoff=config.data.cutoff, logical=logical, executed=executed)
-    chosen = numbers or range(1, min(MANY if html else FEW, len(seen)) + 1)
-    rows = [_row(config, number, seen[number - 1], template, tokenizer) for number in chosen]
+    wanted = set(numbers or range(1, (MANY if html else FEW) + 1))
+    survey, tally, chosen = Survey(Terms(config.data.cutoff), checks=()), Tally(), dict[int, Seen]()
+    with TemporaryDirectory(prefix="show-", dir=spill_folder()) as folder:
+        builder = CorpusBuilder(Path(folder))
+        for number, seen in enumerate(seen_rows(config.data, template, tokenizer, say, builder), start=1):
+            survey.add(seen)
+            tally.add(seen)
+            if number in wanted:
+                chosen[number] = seen
+        subject = survey.finish()
+        for number in numbers:
+            if number not in chosen:
+                what = f"--row {number}: there are {len(subject)} rows"
+                raise ConfigError(what, fix=f"give a number from 1 to {len(subject)}")
+        logical, executed = _shared(config, builder.finish())
+    figures = tally.figures(subject, logical=logical, executed=executed)
+    rows = [_row(config, number, chosen[number], template, tokenizer) for number in numbers or chosen]
     if html is not None:
         facts = {
             "data": named_data(config.data),
@@ -97,7 +107,7 @@ def _shared(config: Config, corpus: Corpus) -> tuple[int, int]:
     batches = Batches(corpus, global_batch=settings.global_batch, epochs=1, max_steps=0, seed=settings.seed)
     logical = executed = 0
     for step in range(1, batches.total_steps + 1):
-        for forest in plant_batch(batches.of_step(step), max_tokens=settings.max_tokens):
-            logical += forest.logical_tokens
-            executed += len(forest)
+        samples = batches.of_step(step)
+        logical += sum(map(len, samples))
+        executed += planted_tokens(samples, max_tokens=settings.max_tokens)
     return logical, executed

@@ -14,6 +14,7 @@ from graft.records import ToolCall
 DEEPEST = 100
 """Lists and objects within one another that a row may have."""
 
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _MARKS = re.compile(r"\s*(?:\[TOOL_CALLS\]|<\|python_tag\|>)?\s*")
 _FENCE = "```"
@@ -68,7 +69,7 @@ def finite(digits: str) -> float:
 
 def as_json(value: Any) -> str:
     """`value` as one line of JSON, non-ASCII kept."""
-    return json.dumps(value, ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 def marked_call(call: ToolCall) -> str:

@@ -16,15 +16,28 @@ Keys = NDArray[np.uint64]
 def content_key(conversation: Conversation) -> int:
     """64 bits made of all that is said in a conversation, and by whom. Two of 5 million rows agree by chance once in a
     million data sets."""
-    said = written(conversation.messages).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(said, digest_size=8).digest(), "little")
+    return key_of(written(conversation.messages))
+
+
+def key_of(said: str) -> int:
+    """`content_key` of a conversation whose messages say this, as `written` has it."""
+    return int.from_bytes(hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def written(messages: Iterable[Message]) -> str:
     """All that messages say, calls and material too, in one text that no other messages give."""
-    return as_json(
-        [[m.role, m.content, m.context, *([call.name, call.arguments] for call in m.tool_calls)] for m in messages]
-    )
+    return listed(map(written_message, messages))
+
+
+def written_message(message: Message) -> str:
+    """A message's part of `written`."""
+    calls = ([call.name, call.arguments] for call in message.tool_calls)
+    return as_json([message.role, message.content, message.context, *calls])
+
+
+def listed(parts: Iterable[str]) -> str:
+    """The JSON list of what is JSON already."""
+    return f"[{', '.join(parts)}]"
 
 
 def draw(keys: Keys, seed: int) -> Keys:

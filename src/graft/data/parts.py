@@ -1,32 +1,28 @@
-"""Rows -> two parts by what they say, so that a row stays where it is whatever else comes and goes."""
+"""Rows -> two parts by what they say, so that a row stays where it is whatever else comes and goes. R = rows."""
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from graft.errors import DataError
 from graft.records import Row
 
 _WHOLE = 2**64
 
-
-@dataclass(frozen=True)
-class Split:
-    """Both parts keep the order of the file."""
-
-    train: list[Row]
-    held_out: list[Row]
+Chosen = NDArray[np.bool_]
 
 
-def split_rows(rows: Sequence[Row], *, held_out: float, seed: int, by: str = "") -> Split:
-    """Keep a share of the rows apart. Equal rows go to the same part.
+def choose_rows(rows: Iterable[Row], *, held_out: float, seed: int, by: str = "") -> Chosen:
+    """Choose a share of the rows (R,). Equal rows go to the same part.
 
     A row is drawn by the hash of its content and the seed: adding or removing rows moves no other. With `by` each value
     of that field has the share, as near as whole rows can: those with the lowest hashes. A row that is added or removed
-    then moves one other of its value at most, and none of another.
+    then moves one other of its value at most, and none of another. Of a row nothing is kept but its draw and its value.
 
     Args:
         held_out: in (0, 1).
@@ -35,20 +31,18 @@ def split_rows(rows: Sequence[Row], *, held_out: float, seed: int, by: str = "")
     Raises:
         DataError: a part would be empty, or a row lacks the field.
     """
-    drawn = [draw(row.fields, seed) for row in rows]
-    if by:
-        chosen = _lowest(rows, drawn, held_out, by)
-    else:
-        limit = int(held_out * _WHOLE)
-        chosen = {number for number, hashed in enumerate(drawn) if hashed < limit}
-    parts = Split(
-        train=[row for number, row in enumerate(rows) if number not in chosen],
-        held_out=[row for number, row in enumerate(rows) if number in chosen],
-    )
-    if not parts.train or not parts.held_out:
-        what = f"a share of {held_out:g} leaves one part of {len(rows)} rows empty"
+    draws, values, known = array("Q"), array("q"), dict[str, int]()
+    for row in rows:
+        draws.append(draw(row.fields, seed))
+        if by:
+            values.append(known.setdefault(_value(row, by), len(known)))
+    drawn = np.asarray(memoryview(draws))
+    limit = np.uint64(min(int(held_out * _WHOLE), _WHOLE - 1))
+    chosen: Chosen = _lowest(drawn, np.asarray(memoryview(values)), held_out) if by else drawn < limit
+    if chosen.all() or not chosen.any():
+        what = f"a share of {held_out:g} leaves one part of {len(drawn)} rows empty"
         raise DataError(what, fix="give another --held-out or --seed, or more rows")
-    return parts
+    return chosen
 
 
 def draw(fields: Mapping[str, Any], seed: int) -> int:
@@ -57,15 +51,18 @@ def draw(fields: Mapping[str, Any], seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{content}".encode()).digest()[:8], "big")
 
 
-def _lowest(rows: Sequence[Row], drawn: Sequence[int], held_out: float, by: str) -> set[int]:
-    values: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
-        if by not in row.fields:
-            raise DataError(f"{row.source}: the row has no `{by}`", fix=f"give every row one, or leave --by {by} out")
-        values[json.dumps(row.fields[by], sort_keys=True, default=str)].append(number)
-    chosen: set[int] = set()
-    for numbers in values.values():
-        distinct = sorted({drawn[number] for number in numbers})
-        taken = set(distinct[: round(held_out * len(distinct))])
-        chosen |= {number for number in numbers if drawn[number] in taken}
+def _value(row: Row, by: str) -> str:
+    if by not in row.fields:
+        raise DataError(f"{row.source}: the row has no `{by}`", fix=f"give every row one, or leave --by {by} out")
+    return json.dumps(row.fields[by], sort_keys=True, default=str)
+
+
+def _lowest(drawn: NDArray[np.uint64], values: NDArray[np.int64], held_out: float) -> Chosen:
+    """Of the rows with each value the share with the lowest draws."""
+    chosen = np.zeros(len(drawn), dtype=bool)
+    order = np.argsort(values, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(values[order])) + 1):
+        distinct = np.unique(drawn[rows])
+        taken = distinct[: round(held_out * len(distinct))]
+        chosen[rows] = np.isin(drawn[rows], taken)
     return chosen

@@ -1,12 +1,16 @@
 """Rows -> figures of a data set."""
 
 import re
+import struct
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from graft.data.checks import Seen, Subject, same
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.data.checks import FAULTY, Seen, Subject, same
+from graft.data.spill import Table
 
 _GLANCE = 2000  # characters of a row that its language is guessed from
 
@@ -33,8 +37,8 @@ class Statistics:
     Args:
         rows: all, faulty ones among them.
         faulty: rows that cannot be read or written; `graft data check` lists them.
-        lengths: tokens of each sample, whole.
-        trained: trained tokens of each sample, whole.
+        lengths: tokens of each sample (N,), whole.
+        trained: trained tokens of each sample (N,), whole.
         roles: messages of each role.
         languages: rows by the script that most of their text is in.
         duplicates: rows that say to the letter what an earlier one says.
@@ -45,8 +49,8 @@ class Statistics:
 
     rows: int
     faulty: int
-    lengths: Sequence[int]
-    trained: Sequence[int]
+    lengths: NDArray[np.int64]
+    trained: NDArray[np.int64]
     roles: dict[str, int]
     languages: dict[str, int]
     duplicates: int
@@ -56,16 +60,16 @@ class Statistics:
     executed: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**vars(self), "lengths": self.lengths.tolist(), "trained": self.trained.tolist()}
 
     @property
     def over(self) -> int:
         """Samples above the cutoff."""
-        return sum(length > self.cutoff for length in self.lengths)
+        return int((self.lengths > self.cutoff).sum())
 
     @property
     def trained_share(self) -> float:
-        return sum(self.trained) / max(1, sum(self.lengths))
+        return int(self.trained.sum()) / max(1, int(self.lengths.sum()))
 
     @property
     def saved(self) -> float:
@@ -73,23 +77,42 @@ class Statistics:
         return 1 - self.executed / self.logical if self.logical else 0.0
 
 
-def statistics_of(rows: Sequence[Seen], *, cutoff: int, logical: int = 0, executed: int = 0) -> Statistics:
-    """The figures of `rows`; see `Statistics`."""
-    subject = Subject(rows, cutoff)
-    samples = [facts for row in rows for facts in row.samples]
-    return Statistics(
-        rows=len(rows),
-        faulty=sum(row.fault is not None for row in rows),
-        lengths=[facts.tokens for facts in samples],
-        trained=[facts.trained for facts in samples],
-        roles=dict(Counter(message.role for row in rows for message in row.messages).most_common()),
-        languages=dict(Counter(language_of(row.text()) for row in rows if row.messages).most_common()),
-        duplicates=len(same(subject)),
-        near=len(subject.near),
-        cutoff=cutoff,
-        logical=logical,
-        executed=executed,
-    )
+class Tally:
+    """Counts rows as they pass."""
+
+    def __init__(self) -> None:
+        self._lengths, self._trained = Table("<i8"), Table("<i8")
+        self._roles: Counter[str] = Counter()
+        self._languages: Counter[str] = Counter()
+
+    def add(self, row: Seen) -> None:
+        """Count a row."""
+        for facts in row.samples:
+            self._lengths.add(struct.pack("<q", facts.tokens))
+            self._trained.add(struct.pack("<q", facts.trained))
+        self._roles.update(message.role for message in row.messages)
+        if row.messages:
+            self._languages[language_of(row.text())] += 1
+
+    def figures(self, subject: Subject, *, logical: int = 0, executed: int = 0) -> Statistics:
+        """The figures of these rows; see `Statistics`.
+
+        Args:
+            subject: the same rows, surveyed.
+        """
+        return Statistics(
+            rows=len(subject),
+            faulty=int(subject.has(FAULTY).sum()),
+            lengths=self._lengths.finish(),
+            trained=self._trained.finish(),
+            roles=dict(self._roles.most_common()),
+            languages=dict(self._languages.most_common()),
+            duplicates=len(same(subject)),
+            near=int((subject.near < len(subject)).sum()),
+            cutoff=subject.terms.cutoff,
+            logical=logical,
+            executed=executed,
+        )
 
 
 def language_of(text: str) -> str:

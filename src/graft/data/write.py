@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from graft.data.calls import as_json
+from graft.data.spill import Texts
 from graft.errors import DataError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -62,7 +63,12 @@ def _jsonl(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _json(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    stream.write(f"{_written([dict(row) for row in rows], indent=1)}\n")
+    separator = "\n "
+    stream.write("[")
+    for row in rows:
+        stream.write(separator + _written(dict(row), indent=1).replace("\n", "\n "))
+        separator = ",\n "
+    stream.write("]\n" if separator == "\n " else "\n]\n")
 
 
 def _written(value: Any, indent: int | None = None) -> str:
@@ -74,11 +80,14 @@ def _written(value: Any, indent: int | None = None) -> str:
 
 
 def _csv(stream: IO[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    listed = list(rows)
-    columns = dict.fromkeys(key for row in listed for key in row)
+    columns: dict[str, None] = {}
+    kept = Texts()  # the first line names the columns of the last row
+    for row in rows:
+        columns |= dict.fromkeys(row)
+        kept.add(as_json(dict(row)))
     writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)  # else a lone carriage return is lost
     writer.writerow(columns)
-    writer.writerows(_cells(row, list(columns)) for row in listed)
+    writer.writerows(_cells(json.loads(row), list(columns)) for row in kept)
 
 
 def _cells(row: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from graft.forest.attention import attach, forest_hidden_states, hidden_states
 from graft.forest.back_ends import BACK_ENDS, attention_over
 from graft.forest.head import Head, HeadPart, head_of, heads_of
 from graft.forest.loss import backward_edge_loss, edge_losses
-from graft.forest.plant import plant, plant_batch
+from graft.forest.plant import plant, plant_batch, planted_tokens
 from graft.forest.scores import ForestAttention, Scores
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "hidden_states",
     "plant",
     "plant_batch",
+    "planted_tokens",
 ]

@@ -3,8 +3,9 @@
 T = tokens in the stream, S = segments, E = edges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 
@@ -57,38 +58,76 @@ def plant_batch(sequences: Sequence[TokenSequence], *, max_tokens: int, share: b
 
     A sample longer than that has a forest to itself.
     """
-    groups: list[list[TokenSequence]] = []
-    tokens = 0
-    for sequence in sorted(sequences, key=_order):
-        shared = max(common_prefix(groups[-1][-1], sequence), 0) if share and groups else 0
-        tokens += len(sequence) - shared
-        if groups and tokens <= max_tokens:
-            groups[-1].append(sequence)
-        else:
-            groups.append([sequence])
-            tokens = len(sequence)
-    forests = [forest for group in groups for forest in _fit(group, max_tokens, share)]
+    rows = sorted(sequences, key=_order)
+    shared = _shared(rows, share)
+    forests = [plant(rows[start:stop], share=share) for start, stop in _stretches(rows, shared, max_tokens)]
     return sorted(forests, key=len, reverse=True)
 
 
-def _fit(group: list[TokenSequence], max_tokens: int, share: bool) -> list[Forest]:
-    """`group` as one forest, or as those of its halves: stretches too short to share make it longer than the sum."""
-    forest = plant(group, share=share)
-    if len(forest) <= max_tokens or len(group) == 1:
-        return [forest]
-    half = len(group) // 2
-    return _fit(group[:half], max_tokens, share) + _fit(group[half:], max_tokens, share)
+def planted_tokens(sequences: Sequence[TokenSequence], *, max_tokens: int) -> int:
+    """Tokens of the forests of `plant_batch`, which are not laid out."""
+    rows = sorted(sequences, key=_order)
+    shared = _shared(rows, share=True)
+    return sum(_tokens(rows, shared, start, stop) for start, stop in _stretches(rows, shared, max_tokens))
+
+
+def _shared(rows: Sequence[TokenSequence], share: bool) -> list[int]:
+    """Tokens that each sample has in common with the one before it; -1 where nothing may be shared."""
+    return [-1, *(common_prefix(one, other) if share else -1 for one, other in pairwise(rows))]
+
+
+def _stretches(rows: Sequence[TokenSequence], shared: Sequence[int], max_tokens: int) -> Iterator[tuple[int, int]]:
+    """The samples of each forest, [start, stop)."""
+    start = tokens = 0
+    for number, row in enumerate(rows):
+        tokens += len(row) - max(shared[number], 0)
+        if number and tokens > max_tokens:
+            yield from _fit(rows, shared, (start, number), max_tokens)
+            start, tokens = number, len(row)
+    if rows:
+        yield from _fit(rows, shared, (start, len(rows)), max_tokens)
+
+
+def _fit(
+    rows: Sequence[TokenSequence], shared: Sequence[int], stretch: tuple[int, int], max_tokens: int
+) -> Iterator[tuple[int, int]]:
+    """A stretch as one forest, or as those of its halves: what is too short to share makes it longer than the sum."""
+    start, stop = stretch
+    if stop - start == 1 or _tokens(rows, shared, start, stop) <= max_tokens:
+        yield stretch
+        return
+    half = start + (stop - start) // 2
+    yield from _fit(rows, shared, (start, half), max_tokens)
+    yield from _fit(rows, shared, (half, stop), max_tokens)
+
+
+def _tokens(rows: Sequence[TokenSequence], shared: Sequence[int], start: int, stop: int) -> int:
+    """Tokens of the forest of samples [start, stop), as `plant` makes it."""
+    tokens = 0
+    pending = [(start, stop, 0)]
+    while pending:
+        start, stop, above = pending.pop()
+        begins = [i for i in range(start, stop) if i == start or shared[i] - above < MIN_SHARED]
+        for first, end in pairwise([*begins, stop]):
+            below = min(shared[first + 1 : end]) if end - first > 1 else len(rows[first])
+            tokens += below - above
+            first += sum(len(rows[i]) == below for i in range(first, end))  # they end here, and are sorted first
+            if first < end:
+                pending.append((first, end, below))
+    return tokens
 
 
 def common_prefix(a: TokenSequence, b: TokenSequence) -> int:
     """Tokens that `a` and `b` begin with alike; -1 where different adapters answer, as nothing is shared then."""
     if a.adapter_slot != b.adapter_slot:
         return -1
-    shared = 0
-    for x, y in zip(a.ids, b.ids, strict=False):
-        if x != y:
-            break
-        shared += 1
+    shared, most = 0, min(len(a), len(b))
+    while shared < most:  # halves are compared at once, which is soon done
+        middle = (shared + most + 1) // 2
+        if a.ids[shared:middle] == b.ids[shared:middle]:
+            shared = middle
+        else:
+            most = middle - 1
     return shared
 
 

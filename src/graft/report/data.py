@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import style
@@ -49,14 +50,14 @@ class ShownRow:
 
 def figures_of(statistics: Statistics) -> dict[str, str]:
     """The figures as people read them, the same in the terminal and in the page."""
-    lengths = sorted(statistics.lengths) or [0]
+    lengths = np.sort(statistics.lengths) if len(statistics.lengths) else np.zeros(1, dtype=np.int64)
     middle, most = lengths[len(lengths) // 2], lengths[min(len(lengths) - 1, round(0.95 * len(lengths)))]
     faulty = f", {statistics.faulty} of them faulty (see `graft data check`)" if statistics.faulty else ""
     samples = "" if len(statistics.lengths) == statistics.rows else f" in {len(statistics.lengths):,} samples"
     return {
         "rows": f"{statistics.rows:,}{samples}{faulty}",
-        "tokens": f"{sum(lengths):,}; a sample has {middle} (median), {most} (95%), {lengths[-1]} (longest)",
-        "trained": f"{sum(statistics.trained):,} tokens, {statistics.trained_share:.1%}",
+        "tokens": f"{lengths.sum():,}; a sample has {middle} (median), {most} (95%), {lengths[-1]} (longest)",
+        "trained": f"{statistics.trained.sum():,} tokens, {statistics.trained_share:.1%}",
         "above the cutoff": f"{statistics.over} samples of more than {statistics.cutoff} tokens",
         "roles": _listed(statistics.roles),
         "languages": f"{_listed(statistics.languages)} (by script)",
@@ -77,7 +78,8 @@ def write_data_report(
     page = Environment(loader=PackageLoader("graft.report", "."), autoescape=True, undefined=StrictUndefined)
     html = page.get_template("data.html").render(
         facts={**facts, **figures_of(statistics)},
-        pictures=Markup(data_pictures(statistics)) if statistics.lengths else "",  # our own SVG; its texts are escaped
+        # Our own SVG; its texts are escaped.
+        pictures=Markup(data_pictures(statistics)) if len(statistics.lengths) else "",
         rows=rows,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +92,7 @@ def data_pictures(statistics: Statistics) -> str:
         figure = Figure(figsize=(11, 6), layout="constrained")
         panels = figure.subplots(2, 3).ravel()
         _lengths(panels[0], statistics)
-        shares = [100 * t / n for t, n in zip(statistics.trained, statistics.lengths, strict=True)]
-        panels[1].hist(shares, bins=_BINS, range=(0, 100), color=_OURS)
+        panels[1].hist(100 * statistics.trained / statistics.lengths, bins=_BINS, range=(0, 100), color=_OURS)
         panels[1].set_title("trained tokens of a sample, %", fontsize="medium")
         _bars(panels[2], "messages of each role", statistics.roles)
         _bars(panels[3], "rows of each language, by script", statistics.languages)
@@ -108,7 +109,7 @@ def data_pictures(statistics: Statistics) -> str:
 
 def _lengths(axes: Axes, statistics: Statistics) -> None:
     axes.hist(statistics.lengths, bins=_BINS, color=_OURS)
-    if statistics.cutoff <= max(statistics.lengths):
+    if statistics.cutoff <= statistics.lengths.max():
         axes.axvline(statistics.cutoff, color=_LIMIT, label=f"cutoff {statistics.cutoff}")
         axes.legend()
     axes.set_title("tokens of a sample", fontsize="medium")

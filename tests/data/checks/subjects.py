@@ -1,11 +1,14 @@
 """Rows as users write them -> the subject of checks, with the seedling's tokenizer and the template alpaca."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
+
 from graft.data import load_template
-from graft.data.checks import CHECKS, Found, Subject, examine
+from graft.data.checks import CHECKS, Found, Seen, Subject, Survey, Terms, examine
 from graft.data.formats import read_each
 from graft.model import Tokenizer, load_tokenizer
 from graft.records import Row, Source
@@ -27,12 +30,26 @@ def talk(*said: tuple[str, str], **more: Any) -> Fields:
     return {"messages": [{"role": role, "content": content} for role, content in said], **more}
 
 
-def subject(*rows: Fields, held_out: tuple[int, ...] = (), cutoff: int = 1024, **more: Any) -> Subject:
-    """The rows stand on lines 1, 2, ... of a file; `held_out` has the numbers, from 0, of those to measure on."""
-    read = read_each(Row(Source("rows.jsonl", number), fields) for number, fields in enumerate(rows, start=1))
-    seen = examine(read, load_template("alpaca"), tokenizer(), cutoff=cutoff)
-    marked = [replace(row, held_out=number in held_out) for number, row in enumerate(seen)]
-    return Subject(marked, cutoff, **more)
+def rows_of(*fields: Fields) -> list[Row]:
+    """They stand on lines 1, 2, ... of a file."""
+    return [Row(Source("rows.jsonl", line), given) for line, given in enumerate(fields, start=1)]
+
+
+def seen(*rows: Fields, cutoff: int = 1024) -> list[Seen]:
+    return list(examine(read_each(rows_of(*rows)), load_template("alpaca"), tokenizer(), cutoff=cutoff))
+
+
+def surveyed(rows: Iterable[Seen], *, held_out: Sequence[int] = (), cutoff: int = 1024, **more: Any) -> Subject:
+    """`held_out` has the numbers, from 0, of those to measure on."""
+    survey = Survey(Terms(cutoff, **more))
+    for row in rows:
+        survey.add(row)
+    whole = survey.finish()
+    return replace(whole, held_out=np.isin(np.arange(len(whole)), held_out))
+
+
+def subject(*rows: Fields, held_out: Sequence[int] = (), cutoff: int = 1024, **more: Any) -> Subject:
+    return surveyed(seen(*rows, cutoff=cutoff), held_out=held_out, cutoff=cutoff, **more)
 
 
 def found(name: str, *rows: Fields, **more: Any) -> dict[int, str]:

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.data import encode_all, load_template, template_of
-from graft.data.checks import CHECKS, Seen, Subject, Watch, clean, counted, examine, find
+from graft.data.checks import CHECKS, Cleaner, Seen, Watch, counted, examine, find
 from graft.data.corpus import CorpusBuilder
 from graft.errors import DataError
 from graft.records import Conversation, Message, Row, Source
-from tests.data.checks.subjects import Fields, alpaca, subject, talk, tokenizer
+from tests.data.checks.subjects import Fields, alpaca, rows_of, seen, subject, surveyed, talk, tokenizer
 
 ALPACA = load_template("alpaca")
 FORM = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}" + (
@@ -50,11 +50,11 @@ def test_what_no_template_can_write_is_a_fault_of_its_row_alone() -> None:
             yield Row(Source("rows.jsonl", line), {}), conversation(line, *said, calls=line == 2)
 
     kept = CorpusBuilder()
-    seen = list(examine(read(), template_of({"jinja": FORM}, "mine"), tokenizer(), cutoff=1024, keep=kept))
-    assert [row.fault is not None for row in seen] == [False, True, False]
-    assert "has no place for tools" in str(seen[1].fault)
-    assert [sequence.source for sequence in kept.finish()] == [seen[0].source, seen[2].source]
-    assert [row.samples[0].ended for row in seen if row.samples] == [True, True]
+    rows = list(examine(read(), template_of({"jinja": FORM}, "mine"), tokenizer(), cutoff=1024, keep=kept))
+    assert [row.fault is not None for row in rows] == [False, True, False]
+    assert "has no place for tools" in str(rows[1].fault)
+    assert [sequence.source for sequence in kept.finish()] == [rows[0].source, rows[2].source]
+    assert [row.samples[0].ended for row in rows if row.samples] == [True, True]
 
 
 def test_encoded_rows_are_held_against_what_refuses_and_the_first_are_named() -> None:
@@ -88,9 +88,8 @@ def test_all_that_refuses_looks_at_one_row_so_that_training_can_ask_it_of_any_nu
 @pytest.mark.parametrize("name", CHECKS)
 def test_every_check_takes_rows_of_which_nothing_is_known(name: str) -> None:
     source = Source("rows.jsonl", 1)
-    unread = subject(alpaca("Ask.", "Fine, thank you."))
-    rows = [Seen(source, {}), *unread.rows, Seen(source, {})]
-    assert CHECKS[name].find(Subject(rows, 1024)) is None
+    unread = seen(alpaca("Ask.", "Fine, thank you."))
+    assert CHECKS[name].find(surveyed([Seen(source), *unread, Seen(source)])) is None
 
 
 JSON = st.recursive(
@@ -104,10 +103,12 @@ ENTRY = st.dictionaries(KEYS, JSON | st.sampled_from(["user", "assistant", "tool
 
 @given(st.lists(st.fixed_dictionaries({"messages": st.lists(ENTRY | JSON, max_size=4) | JSON, "tools": JSON})))
 def test_whatever_the_rows_hold_each_is_good_or_has_a_fault_and_a_copy_can_be_made(rows: list[Fields]) -> None:
-    whole = subject(talk(("user", "Where is Ann?"), ("assistant", "In Elm.")), *rows)
-    assert all(row.fault or row.samples for row in whole.rows)
+    rows = [talk(("user", "Where is Ann?"), ("assistant", "In Elm.")), *rows]
+    looked_at = seen(*rows)
+    assert all(row.fault or row.samples for row in looked_at)
+    whole = surveyed(looked_at)
     findings = find(whole)
     refused = {number for finding in findings if finding.severity == "refused" for number in finding.found.rows}
-    assert {number for number, row in enumerate(whole.rows) if row.fault} <= refused
-    cleaned = clean(whole.rows, findings)
-    assert not find(subject(*map(dict, cleaned.rows)), severity="refused")
+    assert {number for number, row in enumerate(looked_at) if row.fault} <= refused
+    cleaned = Cleaner(whole, findings).fields(rows_of(*rows))
+    assert not find(subject(*map(dict, cleaned)), severity="refused")

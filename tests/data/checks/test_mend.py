@@ -1,9 +1,21 @@
 import json
+from collections.abc import Sequence
 
-from graft.data.checks import clean, find
-from tests.data.checks.subjects import alpaca, subject, talk
+import pytest
+
+from graft.data.checks import Cleaner, Finding, Survey, Terms, find
+from graft.errors import DataError
+from tests.data.checks.subjects import Fields, alpaca, rows_of, seen, subject, talk
 
 NULLS = {"name": "f", "parameters": {"a": None, "b": {"type": "string"}}}
+
+
+def cleaned(*rows: Fields, findings: Sequence[Finding] | None = None, drop: Sequence[str] = ()) -> list[Fields]:
+    whole = subject(*rows)
+    cleaner = Cleaner(whole, find(whole) if findings is None else findings, drop=drop)
+    kept = [dict(fields) for fields in cleaner.fields(rows_of(*rows))]
+    assert cleaner.rows == len(kept)
+    return kept
 
 
 def test_a_clean_copy_has_no_refused_rows_no_copies_and_no_nulls() -> None:
@@ -14,30 +26,38 @@ def test_a_clean_copy_has_no_refused_rows_no_copies_and_no_nulls() -> None:
         alpaca("Where is Bob?", "Yes."),
     ]
     whole = subject(*rows)
-    cleaned = clean(whole.rows, find(whole))
-    assert cleaned.rows == [rows[0], rows[3]]
-    assert cleaned.dropped == {"empty": 1, "duplicates": 1}
-    assert clean(whole.rows, find(whole), drop=["short-answers"]).rows == [rows[0]]
-    assert find(subject(*cleaned.rows)) == [f for f in find(subject(*cleaned.rows)) if f.check == "short-answers"]
+    assert Cleaner(whole, find(whole)).dropped == {"empty": 1, "duplicates": 1}
+    kept = cleaned(*rows)
+    assert kept == [rows[0], rows[3]]
+    assert cleaned(*rows, drop=["short-answers"]) == [rows[0]]
+    assert {finding.check for finding in find(subject(*kept))} == {"short-answers"}
 
 
 def test_nulls_are_taken_out_of_tools_in_whatever_form_they_stand() -> None:
     rows = [talk(("user", "a b"), ("assistant", "c d"), tools=tools) for tools in ([NULLS], json.dumps([NULLS]))]
-    whole = subject(*rows)
-    cleaned = clean(whole.rows, [])
-    assert cleaned.mended == 2
+    cleaner = Cleaner(subject(*rows), [])
+    kept = list(cleaner.fields(rows_of(*rows)))
+    assert cleaner.mended == 2
     mended = {"name": "f", "parameters": {"b": {"type": "string"}}}
-    assert cleaned.rows[0]["tools"] == [mended]
-    assert json.loads(cleaned.rows[1]["tools"]) == [mended]
+    assert kept[0]["tools"] == [mended]
+    assert json.loads(kept[1]["tools"]) == [mended]
     assert rows[0]["tools"] == [NULLS], "the original is not touched"
 
 
 def test_rows_of_a_file_to_measure_on_are_no_part_of_the_copy() -> None:
-    from dataclasses import replace
+    survey = Survey(Terms(1024))
+    row = alpaca("Where is Ann?", "She is in Elm.")
+    for number, looked_at in enumerate(seen(row, row)):
+        survey.add(looked_at, foreign=number == 1)
+    whole = survey.finish()
+    cleaner = Cleaner(whole, find(whole))
+    assert (list(cleaner.fields(rows_of(row))), cleaner.rows, cleaner.dropped) == ([], 0, {"leaks": 1})
 
-    from graft.data.checks import Subject
 
-    whole = subject(alpaca("Where is Ann?", "She is in Elm."), alpaca("Where is Ann?", "She is in Elm."))
-    rows = [whole.rows[0], replace(whole.rows[1], held_out=True, foreign=True)]
-    cleaned = clean(rows, find(Subject(rows, 1024)))
-    assert (cleaned.rows, cleaned.dropped) == ([], {"leaks": 1})
+@pytest.mark.parametrize("lines", [(1,), (1, 2, 3), (2, 1)])
+def test_a_file_that_changed_since_it_was_checked_gives_no_copy(lines: tuple[int, ...]) -> None:
+    rows = [alpaca(f"Where is {name}?", f"{name} is in Elm.") for name in ("Ann", "Bob", "Cid")]
+    cleaner = Cleaner(subject(*rows[:2]), [])
+    again = rows_of(*rows)
+    with pytest.raises(DataError, match=r"rows.jsonl was changed while it was checked"):
+        list(cleaner.fields(again[line - 1] for line in lines))

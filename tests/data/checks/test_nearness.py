@@ -3,10 +3,21 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from graft.data.checks.nearness import NEAR, alike, normal
+from graft.data.checks.nearness import (
+    _BANDS,
+    _DOUBT,
+    _FACTORS,
+    _POWERS,
+    _ROUNDS,
+    _ROWS,
+    _TERMS,
+    NEAR,
+    alike,
+    normal,
+)
 
 ALPHABETS = {
     "latin": "abcdefghijklmnopqrstuvwxyz ",
@@ -50,6 +61,73 @@ def test_a_partner_is_earlier_and_near_whatever_the_texts(texts: list[str]) -> N
     for number, text in enumerate(texts):
         if normal(text) and normal(text) in map(normal, texts[:number]):
             assert number in partners
+
+
+def plainly_alike(texts: list[str]) -> dict[int, int]:
+    """`alike` as it was before it took many texts at once and kept them on disk: one by one, with all in memory."""
+    words = [normal(text) for text in texts]
+    points = [[ord(letter) for letter in text.ljust(4)] for text in words]
+    mixed = [[mix(sum(p * int(f) for p, f in zip(at, _POWERS, strict=False))) for at in windows(ps)] for ps in points]
+    signatures = [
+        [min((h * int(f) + int(t)) % 2**32 for h in hashes) for f, t in zip(_FACTORS[:, 0], _TERMS[:, 0], strict=True)]
+        for hashes in mixed
+    ]
+    partner: dict[int, int] = {}
+    for band in range(_BANDS):
+        buckets: dict[tuple[int, ...], list[int]] = {}
+        for number, signature in enumerate(signatures):
+            if words[number]:
+                buckets.setdefault(tuple(signature[band * _ROWS : (band + 1) * _ROWS]), []).append(number)
+        for waiting in buckets.values():
+            for _ in range(_ROUNDS):
+                first, others, waiting = waiting[0], waiting[1:], []
+                for other in others:
+                    agree = sum(a == b for a, b in zip(signatures[first], signatures[other], strict=True)) / 128
+                    if agree < NEAR - _DOUBT:
+                        waiting.append(other)
+                    elif partner.get(other, len(texts)) > first:
+                        a, b = set(mixed[first]), set(mixed[other])
+                        if len(a & b) / len(a | b) >= NEAR:
+                            partner[other] = first
+                        else:
+                            waiting.append(other)
+                if not waiting:
+                    break
+    return dict(sorted(partner.items()))
+
+
+def mix(value: int) -> int:
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        value %= 2**64
+        value = (value ^ (value >> shift)) * factor % 2**64
+    return value >> 32
+
+
+def windows(points: list[int]) -> list[list[int]]:
+    return [points[n : n + 4] for n in range(len(points) - 3)]
+
+
+@st.composite
+def kindred(draw: st.DrawFn) -> list[str]:
+    """Texts of a few kinds, each with a change or two."""
+    kinds = draw(st.lists(st.text("abc 中文", min_size=20, max_size=60), min_size=1, max_size=3))
+    texts = []
+    for _ in range(draw(st.integers(1, 12))):
+        text = draw(st.sampled_from(["", "a", *kinds]))
+        place = draw(st.integers(0, len(text)))
+        texts.append(text[:place] + draw(st.sampled_from(["", "x", "这是"])) + text[place:])
+    return texts
+
+
+@settings(max_examples=25)
+@given(kindred(), st.sampled_from([8, 100, 2**12]), st.sampled_from([1, 100, 2**20]))
+def test_many_texts_at_once_and_on_disk_have_the_partners_that_they_have_one_by_one(
+    texts: list[str], chunk: int, room: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graft.data.checks.nearness._CHUNK", chunk)
+        patch.setattr("graft.data.spill._ROOM", room)
+        assert alike(texts) == plainly_alike(texts)
 
 
 def test_case_width_and_space_say_nothing_and_empty_texts_are_like_no_other() -> None:

@@ -1,7 +1,7 @@
-from graft.data.checks import CHECKS, Seen, Subject
+from graft.data.checks import CHECKS, Seen
 from graft.data.checks.contract import Facts
 from graft.records import Conversation, Message, Source
-from tests.data.checks.subjects import alpaca, found, subject, talk
+from tests.data.checks.subjects import alpaca, found, seen, subject, surveyed, talk
 
 
 def test_rows_with_nothing_to_learn_are_refused() -> None:
@@ -13,9 +13,9 @@ def test_rows_with_nothing_to_learn_are_refused() -> None:
 
 def test_an_answer_whose_end_is_not_learned_is_refused() -> None:
     said = Conversation((Message("user", "a"), Message("assistant", "b", trained=True)), Source("f", 1))
-    open_ended = Seen(said.source, {}, said, samples=(Facts(9, 3, 3, ended=False),))
-    whole = Seen(said.source, {}, said, samples=(Facts(9, 3, 3, ended=True),))
-    result = CHECKS["endless"].find(Subject([whole, open_ended], 1024, template="mine"))
+    open_ended = Seen(said.source, said, samples=(Facts(9, 3, 3, ended=False),))
+    whole = Seen(said.source, said, samples=(Facts(9, 3, 3, ended=True),))
+    result = CHECKS["endless"].find(surveyed([whole, open_ended], template="mine"))
     assert result is not None
     assert list(result.rows) == [1]
     assert "under this template" in result.what
@@ -24,7 +24,7 @@ def test_an_answer_whose_end_is_not_learned_is_refused() -> None:
 
 def test_what_the_cutoff_takes_is_counted_and_the_cutoff_that_keeps_it_is_named() -> None:
     rows = [alpaca("Say it.", "word " * count) for count in (3, 200, 400)]
-    lengths = [row.tokens for row in subject(*rows).rows]
+    lengths = [row.tokens for row in seen(*rows)]
     cutoff = lengths[1] - 10
     result = CHECKS["cut"].find(subject(*rows, cutoff=cutoff))
     assert result is not None

@@ -1,14 +1,22 @@
-"""What a check of data is: a function of all rows, registered by name, that finds those with one fault."""
+"""What a check of data is: a function of one row, or of what is kept of all, that finds those with one fault."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from graft.data.checks.nearness import alike
+import numpy as np
+from numpy.typing import NDArray
+
+from graft.data.checks.groups import Numbers, first_of
+from graft.data.checks.nearness import Nearness
 from graft.data.encoder import TooLong
 from graft.errors import RowFault
 from graft.records import Conversation, Message, Source
+
+SAID, FOREIGN, PLAIN, ASKED, FAULTY = 1, 2, 4, 8, 16
+"""Flags of a row: it is a conversation; it stands in a file of its own, given to measure on; it is plain text; its last
+message answers; it has a fault."""
 
 Severity = Literal["refused", "warning"]
 """refused: training on these would go wrong without a word, so `graft train` does not begin. warning: look at it."""
@@ -36,19 +44,13 @@ class Seen:
     """A row, and how far it came on its way to tokens.
 
     Args:
-        fields: as they were read; none where only the conversation is known.
         fault: why it is no conversation, or why the template cannot write it; None where neither is so.
-        held_out: it is measured on, not trained on.
-        foreign: it stands in a file of its own, given to measure on.
     """
 
     source: Source
-    fields: Mapping[str, Any]
     conversation: Conversation | None = None
     fault: RowFault | None = None
     samples: tuple[Facts, ...] = ()
-    held_out: bool = False
-    foreign: bool = False
 
     @property
     def tokens(self) -> int:
@@ -70,28 +72,93 @@ def texts_of(message: Message) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is checked.
+class Terms:
+    """What rows are held against.
 
     Args:
-        rows: in the order of their files; those of a file given to measure on come last.
         cutoff, too_long: as in `DataConfig`.
         template: name of the template, for messages.
         mismatch: how the template differs from the model's own; "" where it does not.
         marks: texts that the template or the tokenizer writes around words, and that no row should hold.
     """
 
-    rows: Sequence[Seen]
     cutoff: int
     too_long: TooLong = "drop"
     template: str = "auto"
     mismatch: str = ""
     marks: frozenset[str] = frozenset()
 
+
+class Places(Mapping[int, str]):
+    """Rows by number, in order, each with what is wrong with it, which is put into words when it is asked for.
+
+    Args:
+        numbers: of the rows (N,), ascending.
+        say: what is wrong with the row at a place among them.
+    """
+
+    def __init__(self, numbers: Numbers, say: Callable[[int], str]) -> None:
+        self.numbers = numbers
+        self._say = say
+
+    def __getitem__(self, number: int) -> str:
+        place = int(np.searchsorted(self.numbers, number))
+        if place == len(self.numbers) or self.numbers[place] != number:
+            raise KeyError(number)
+        return self._say(place)
+
+    def __iter__(self) -> Iterator[int]:
+        return map(int, self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is checked: what is kept of the rows, in the order of their files; those of a file given to measure on come
+    last.
+
+    Args:
+        facts: of each row (R,), in the columns of `survey.KEPT`.
+        files: what the numbers in the column `file` stand for.
+        held_out: it is measured on, not trained on (R,).
+        looked: what each check that looks at one row found.
+        nearness: has what each row says.
+    """
+
+    facts: NDArray[Any]
+    files: Sequence[str]
+    held_out: NDArray[np.bool_]
+    looked: Mapping[str, Places]
+    nearness: Nearness
+    terms: Terms
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def source(self, number: int) -> Source:
+        """Where a row stands."""
+        row = self.facts[number]
+        return Source(self.files[row["file"]], int(row["line"]))
+
+    def has(self, flag: int) -> NDArray[np.bool_]:
+        """Of which rows the flag holds (R,)."""
+        held: NDArray[np.bool_] = self.facts["flags"] & flag > 0
+        return held
+
     @cached_property
-    def near(self) -> dict[int, int]:
-        """Rows by number that say nearly what an earlier one says, and which one."""
-        return alike([row.text() for row in self.rows])
+    def near(self) -> Numbers:
+        """The number of the earlier row (R,) that says nearly what a row says; R where there is none."""
+        return self.nearness.partners()
+
+    @cached_property
+    def copied(self) -> Numbers:
+        """The number of the first row (R,) that says to the letter what a row says, and is held out if that is; its own
+        where it is the first, or stands in a file given to measure on."""
+        own = self.has(SAID) & ~self.has(FOREIGN)
+        trained, held_out = (first_of(self.facts["text"], own & part) for part in (~self.held_out, self.held_out))
+        return np.where(self.held_out, held_out, trained)
 
 
 @dataclass(frozen=True)
@@ -101,7 +168,7 @@ class Found:
     Args:
         what: what is wrong, with the numbers.
         fix: what mends it.
-        rows: numbers of rows in `Subject.rows`, each with what is wrong with it; none where it is about all of them.
+        rows: numbers of rows, ascending, each with what is wrong with it; none where it is about all of them.
     """
 
     what: str
@@ -110,7 +177,7 @@ class Found:
 
 
 Find = Callable[[Subject], Found | None]
-Look = Callable[[Seen], str]
+Look = Callable[[Seen, Terms], str]
 """What is wrong with a row, whatever the others are; "" where nothing is."""
 
 
@@ -156,7 +223,7 @@ def row_check(name: str, severity: Severity, *, what: str, fix: str, dropped: bo
 
     def register(look: Look) -> Look:
         def find(subject: Subject) -> Found | None:
-            rows = {number: fault for number, row in enumerate(subject.rows) if (fault := look(row))}
+            rows = subject.looked[name]
             return Found(f"{counted(len(rows))} {what}", fix, rows) if rows else None
 
         assert name not in CHECKS, f"two checks are called {name}"

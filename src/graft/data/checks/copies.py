@@ -1,31 +1,27 @@
 """Rows that say what others say: copies, rows that leak from training into measuring, and contradictions."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Hashable, Iterable
+import numpy as np
+from numpy.typing import NDArray
 
-from graft.data.calls import as_json
-from graft.data.checks.contract import Found, Seen, Subject, check, counted
-from graft.data.checks.nearness import NEAR, normal
-from graft.data.keys import written
-from graft.records import Message
+from graft.data.checks.contract import ASKED, FOREIGN, SAID, Found, Places, Subject, check, counted
+from graft.data.checks.groups import Numbers, first_of
+from graft.data.checks.nearness import NEAR
 
 
 @check("duplicates", "warning", dropped=True)
 def duplicates(subject: Subject) -> Found | None:
-    rows = {n: f"as {subject.rows[first].source}" for n, first in same(subject).items()}
+    numbers = same(subject)
+    rows = Places(numbers, lambda place: f"as {subject.source(subject.copied[numbers[place]])}")
     what = f"{counted(len(rows))} with exactly the text of an earlier one"
     return Found(what, "--fix keeps the first of each; to take rows more often, use data.mix", rows) if rows else None
 
 
 @check("near-duplicates", "warning")
 def near_duplicates(subject: Subject) -> Found | None:
-    exact = same(subject)
-    rows = {
-        number: f"nearly as {subject.rows[partner].source}"
-        for number, partner in subject.near.items()
-        if number not in exact and not subject.rows[number].held_out and not subject.rows[partner].held_out
-    }
+    later = np.flatnonzero(subject.near < len(subject))
+    trained = ~(subject.held_out[later] | subject.held_out[subject.near[later]])
+    numbers = later[trained & (subject.copied[later] == later)]
+    rows = Places(numbers, lambda place: f"nearly as {subject.source(subject.near[numbers[place]])}")
     what = f"{counted(len(rows))} to train on with {NEAR:.0%} or more of the text in common with an earlier one"
     return Found(what, "--fix with --drop near-duplicates keeps the first of each", rows) if rows else None
 
@@ -33,70 +29,54 @@ def near_duplicates(subject: Subject) -> Found | None:
 @check("leaks", "warning", dropped=True)
 def leaks(subject: Subject) -> Found | None:
     """Rows to train on that are as good as one to measure on: same text, nearly the same, or the same question."""
-    rows = subject.rows
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
-        if row.conversation:
-            groups[_root(number, subject.near)].append(number)
-            if question := asked(row):
-                groups[question].append(number)
-    found: dict[int, str] = {}
-    for group in groups.values():
-        held = next((number for number in group if rows[number].held_out), None)
-        if held is not None:
-            found |= {n: f"as {rows[held].source}, which is held out" for n in group if not rows[n].held_out}
-    if not found:
+    nobody = len(subject)
+    crowds = _crowds(subject.near)
+    questions = first_of(subject.facts["question"], subject.has(ASKED))
+    as_text = np.where(subject.has(SAID), _held(crowds, subject.held_out & subject.has(SAID))[crowds], nobody)
+    as_asked = np.where(subject.has(ASKED), _held(questions, subject.held_out & subject.has(ASKED))[questions], nobody)
+    # Both may be: then the group that begins later is named, which is the smaller one more often.
+    asked = (as_asked < nobody) & ((as_text == nobody) | (questions >= crowds))
+    held = np.where(asked, as_asked, as_text)
+    numbers = np.flatnonzero((held < nobody) & ~subject.held_out)
+    if not len(numbers):
         return None
-    what = f"{counted(len(found))} to train on with the question or the text of a held-out row"
-    own = "" if any(row.foreign for row in rows) else "; `graft data split` keeps equal rows together"
-    return Found(what, f"--fix leaves them out of training{own}", dict(sorted(found.items())))
+    rows = Places(numbers, lambda place: f"as {subject.source(held[numbers[place]])}, which is held out")
+    what = f"{counted(len(rows))} to train on with the question or the text of a held-out row"
+    own = "" if subject.has(FOREIGN).any() else "; `graft data split` keeps equal rows together"
+    return Found(what, f"--fix leaves them out of training{own}", rows)
 
 
 @check("contradictions", "warning")
 def contradictions(subject: Subject) -> Found | None:
-    answers: dict[Hashable, dict[str, int]] = defaultdict(dict)
-    rows = {}
-    for number, row in enumerate(subject.rows):
-        question = None if row.foreign else asked(row)
-        if not question:
-            continue
-        known = answers[question]
-        answer = normal(written(row.messages[-1:]))
-        if known and answer not in known:
-            rows[number] = f"asks what {subject.rows[next(iter(known.values()))].source} asks, and answers otherwise"
-        known.setdefault(answer, number)
+    among = subject.has(ASKED) & ~subject.has(FOREIGN)
+    first = first_of(subject.facts["question"], among)
+    own = np.arange(len(subject))
+    numbers = np.flatnonzero((first != own) & (first_of(subject.facts["answered"], among) == own))
+    rows = Places(
+        numbers, lambda place: f"asks what {subject.source(first[numbers[place]])} asks, and answers otherwise"
+    )
     what = f"{counted(len(rows))} with the question of an earlier one and another answer"
     fix = "keep the answer that you want; --fix with --drop contradictions keeps the first"
     return Found(what, fix, rows) if rows else None
 
 
-def same(subject: Subject) -> dict[int, int]:
-    """Rows, by number, that say to the letter what an earlier one of their part says, and which; none of a file given
-    to measure on."""
-    first: dict[tuple[str, bool], int] = {}
-    later: dict[int, int] = {}
-    for number, row in enumerate(subject.rows):
-        if row.conversation and not row.foreign:
-            key = _digest(row.messages, row), row.held_out
-            if first.setdefault(key, number) != number:
-                later[number] = first[key]
-    return later
+def same(subject: Subject) -> Numbers:
+    """Rows, by number, that say to the letter what an earlier one of their part says; none of a file given to measure
+    on."""
+    return np.flatnonzero(subject.copied != np.arange(len(subject)))
 
 
-def asked(row: Seen) -> str:
-    """What stands before the last answer, but for case and space; "" where nothing is asked."""
-    if len(row.messages) < 2 or row.messages[-1].role != "assistant":
-        return ""
-    return _digest(row.messages[:-1], row, normalised=True)
+def _crowds(near: Numbers) -> Numbers:
+    """The number of the earliest row (R,) that each is near to, or near to one that is."""
+    crowds = np.where(near < len(near), near, np.arange(len(near)))
+    while not np.array_equal(further := crowds[crowds], crowds):
+        crowds = further
+    return crowds
 
 
-def _digest(messages: Iterable[Message], row: Seen, *, normalised: bool = False) -> str:
-    assert row.conversation
-    said = as_json([written(messages), row.conversation.tools])
-    return hashlib.sha256((normal(said) if normalised else said).encode()).hexdigest()
-
-
-def _root(number: int, near: dict[int, int]) -> int:
-    while number in near:
-        number = near[number]
-    return number
+def _held(groups: Numbers, held_out: NDArray[np.bool_]) -> Numbers:
+    """The first row (R,) that is held out, of the group that begins with a row; R where none is."""
+    first = np.full(len(groups), len(groups), dtype=np.int64)
+    numbers = np.flatnonzero(held_out)[::-1]
+    first[groups[numbers]] = numbers  # the last that is written stays: the first of the numbers
+    return first

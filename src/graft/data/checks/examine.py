@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject, counted
+from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject, Terms, counted
 from graft.data.codec import Codec
 from graft.data.corpus import CorpusBuilder
 from graft.data.encode import encode_any
@@ -33,9 +33,9 @@ class Finding:
             "rows": [{"at": at, "what": what} for at, what in self.places()],
         }
 
-    def places(self) -> list[tuple[str, str]]:
+    def places(self) -> Iterator[tuple[str, str]]:
         """File and line of each row, and what is wrong with it."""
-        return [(str(self.subject.rows[number].source), what) for number, what in self.found.rows.items()]
+        return ((str(self.subject.source(number)), what) for number, what in self.found.rows.items())
 
 
 def find(subject: Subject, *, severity: Severity | None = None) -> list[Finding]:
@@ -76,12 +76,12 @@ def examine(
         yield from _faulty(waiting)
         row, _ = waiting.popleft()
         if isinstance(samples, DataError):
-            yield Seen(row.source, row.fields, conversation, RowFault(samples.what))
+            yield Seen(row.source, conversation, RowFault(samples.what))
             continue
         if keep is not None:
             keep.append_row([sample for sample in samples if len(sample) <= cutoff])
         facts = tuple(_facts(sample, stops, cutoff) for sample in samples)
-        yield Seen(row.source, row.fields, conversation, samples=facts)
+        yield Seen(row.source, conversation, samples=facts)
     yield from _faulty(waiting)
 
 
@@ -89,7 +89,7 @@ def _faulty(waiting: deque[tuple[Row, Conversation | RowFault]]) -> Iterator[See
     """The rows up to the next conversation."""
     while waiting and isinstance(fault := waiting[0][1], RowFault):
         row, _ = waiting.popleft()
-        yield Seen(row.source, row.fields, fault=fault)
+        yield Seen(row.source, fault=fault)
 
 
 class Watch:
@@ -101,16 +101,16 @@ class Watch:
 
     def __init__(self, template: Template, codec: Codec, *, cutoff: int) -> None:
         self._stops = template.stops(codec) | {codec.eos_id}
-        self._cutoff = cutoff
+        self._terms = Terms(cutoff)
         self._checks = [(check, check.look) for check in CHECKS.values() if check.severity == "refused" and check.look]
         self._found: dict[str, list[str]] = {}
         self._counts: Counter[str] = Counter()
 
     def look(self, conversation: Conversation, samples: Sequence[TokenSequence]) -> None:
-        facts = tuple(_facts(sample, self._stops, self._cutoff) for sample in samples)
-        row = Seen(conversation.source, {}, conversation, samples=facts)
+        facts = tuple(_facts(sample, self._stops, self._terms.cutoff) for sample in samples)
+        row = Seen(conversation.source, conversation, samples=facts)
         for check, look in self._checks:
-            if fault := look(row):
+            if fault := look(row, self._terms):
                 self._counts[check.name] += 1
                 if self._counts[check.name] <= _SHOWN:
                     self._found.setdefault(check.name, []).append(f"{row.source}: {fault}")

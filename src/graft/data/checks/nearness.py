@@ -5,11 +5,14 @@ G = stretches of a text, P = hash functions.
 """
 
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from graft.data.checks.groups import Numbers, crowded, leaders
+from graft.data.spill import Table, Texts
 
 NEAR = 0.8
 """Share of stretches that two texts must have in common, of all that either has (Jaccard)."""
@@ -18,7 +21,8 @@ _STRETCH = 4
 _PIECE = 256  # characters; no writing puts as many marks on one letter
 _BANDS, _ROWS = 16, 8
 """Texts are compared where one of 16 bands of 8 hashes agrees: 95% of pairs at 0.8, 99% at 0.85, 1 in 4,000 at 0.25."""
-_CHUNK = 2**10  # stretches hashed at a time, which with all functions stay in a processor's cache
+_CHUNK = 2**12  # characters hashed at a time, which with all functions stay in a processor's cache
+_COMPARED = 2**12  # signatures held against one at a time
 _ROUNDS = 8  # texts of one bucket that the others are held against
 _DOUBT = 0.15  # how far an estimate from 128 hashes may be off: four standard deviations
 
@@ -48,62 +52,111 @@ def _composed(text: str) -> str:
     return "".join(pieces)
 
 
-def alike(texts: Sequence[str]) -> dict[int, int]:
-    """For each text that is at least `NEAR` to an earlier one, the earlier one. Empty texts are like no other.
+def alike(texts: Iterable[str]) -> dict[int, int]:
+    """For each text that is at least `NEAR` to an earlier one, the earlier one. Empty texts are like no other."""
+    nearness = Nearness()
+    for text in texts:
+        nearness.add(text)
+    partners = nearness.partners()
+    later = np.flatnonzero(partners < len(partners))
+    return dict(zip(later.tolist(), partners[later].tolist(), strict=True))
+
+
+class Nearness:
+    """Takes texts one at a time, and keeps of each what it is compared by; where they are many, on disk.
 
     Of a crowd of texts that are all alike each is held against the first few only, so time grows with the number of
     texts, not of pairs.
     """
-    words = [normal(text) for text in texts]
-    signatures = np.stack([_signature(text) for text in words]) if words else np.zeros((0, _BANDS * _ROWS), np.uint32)
-    said = np.array([bool(text) for text in words])
-    partner: dict[int, int] = {}
 
-    @lru_cache(maxsize=4096)
-    def stretches(number: int) -> _Hashes:
-        return np.unique(_stretches(words[number]))
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+        self._characters = 0
+        self._words = Texts()
+        self._signatures, self._keys = Table("u4"), Table("u8")
+        self._said = bytearray()
 
-    for band in range(_BANDS):
-        for bucket in _buckets(signatures[:, band * _ROWS : (band + 1) * _ROWS], said):
-            _pair(bucket, signatures, stretches, partner)
-    return dict(sorted(partner.items()))
+    def add(self, text: str) -> None:
+        """Add a text."""
+        words = normal(text)
+        if self._waiting and len(words) >= _CHUNK:
+            self._sign()  # a long one goes alone, in parts
+        self._words.add(words)
+        self._said.append(bool(words))
+        self._waiting.append(words)
+        self._characters += len(words)
+        if self._characters >= _CHUNK:
+            self._sign()
+
+    def partners(self) -> Numbers:
+        """Of each text (N,) the number of the earlier one that it is near to; N where there is none."""
+        if self._waiting:
+            self._sign()
+        signatures = self._signatures.finish().reshape(-1, _BANDS * _ROWS)
+        keys = self._keys.finish().reshape(-1, _BANDS)
+        said = np.frombuffer(self._said, dtype=bool)
+        partner = np.full(len(said), len(said), dtype=np.int64)
+
+        @lru_cache(maxsize=512)
+        def stretches(number: int) -> _Hashes:
+            return np.unique(_stretches([self._words[number]]))
+
+        for band in range(_BANDS):
+            numbers, buckets = crowded(keys[:, band], said)
+            _pair(numbers, buckets, signatures, stretches, partner)
+        return partner
+
+    def _sign(self) -> None:
+        signatures = _signatures(self._waiting)
+        self._signatures.add(signatures)
+        banded = signatures.reshape(-1, _BANDS, _ROWS)
+        self._keys.add((banded * _POWERS[:_ROWS]).sum(axis=2, dtype=np.uint64))
+        self._waiting.clear()
+        self._characters = 0
 
 
 def _pair(
-    bucket: NDArray[np.intp], signatures: _Hashes, stretches: Callable[[int], _Hashes], partner: dict[int, int]
+    numbers: Numbers, buckets: Numbers, signatures: _Hashes, stretches: Callable[[int], _Hashes], partner: Numbers
 ) -> None:
-    """Find partners among the texts of one bucket, whose numbers ascend."""
-    waiting = bucket
+    """Find partners among the texts (N,) of each bucket, whose numbers ascend in it."""
     for _ in range(_ROUNDS):
-        if len(waiting) < 2:
-            return
-        first, others = int(waiting[0]), waiting[1:]
-        estimates = (signatures[others] == signatures[first]).mean(axis=1)
-        near = np.zeros(len(others), dtype=bool)
-        for place in np.flatnonzero(estimates >= NEAR - _DOUBT):
-            other = int(others[place])
-            if partner.get(other, len(signatures)) <= first:
+        leading, begins = leaders(numbers, buckets)
+        first, numbers, buckets = leading[~begins], numbers[~begins], buckets[~begins]
+        near = partner[numbers] == first  # as another band told
+        unknown = np.flatnonzero(~near)
+        promising = unknown[_estimates(signatures, first[unknown], numbers[unknown]) >= NEAR - _DOUBT]
+        near[promising] = partner[numbers[promising]] < first[promising]
+        for place in promising[~near[promising]].tolist():
+            one, other = int(first[place]), int(numbers[place])
+            if _jaccard(stretches(one), stretches(other)) >= NEAR:
+                partner[other] = one
                 near[place] = True
-            elif _jaccard(stretches(first), stretches(other)) >= NEAR:
-                partner[other] = first
-                near[place] = True
-        waiting = others[~near]
+        numbers, buckets = numbers[~near], buckets[~near]
 
 
-def _buckets(keys: _Hashes, said: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
-    """Numbers of texts whose keys agree, two at least."""
-    numbers = np.flatnonzero(said)
-    if len(numbers) < 2:
-        return []
-    key = (keys[numbers] * _POWERS[:_ROWS]).sum(axis=1, dtype=np.uint64)
-    order = np.argsort(key, kind="stable")
-    borders = np.flatnonzero(np.diff(key[order])) + 1
-    return [numbers[part] for part in np.split(order, borders) if len(part) > 1]
+def _estimates(signatures: _Hashes, first: Numbers, others: Numbers) -> NDArray[np.float64]:
+    """Share of hashes that each of the others (N,) has in common with its first."""
+    agreeing = np.zeros(len(others), dtype=np.int64)
+    for start in range(0, len(others), _COMPARED):
+        part = slice(start, start + _COMPARED)
+        agreeing[part] = np.count_nonzero(signatures[others[part]] == signatures[first[part]], axis=1)
+    return agreeing / (_BANDS * _ROWS)
+
+
+def _signatures(texts: Sequence[str]) -> _Hashes:
+    """The least values (N, P) that each hash function has on the stretches of each text."""
+    if len(texts) == 1:
+        return _signature(texts[0])[None]
+    counts = np.array([max(len(text), _STRETCH) - _STRETCH + 1 for text in texts])
+    drawn = _stretches(texts) * _FACTORS
+    drawn += _TERMS
+    least: _Hashes = np.minimum.reduceat(drawn, np.cumsum(counts) - counts, axis=1)
+    return np.ascontiguousarray(least.T)
 
 
 def _signature(text: str) -> _Hashes:
-    """The least value (P,) that each hash function has on the text's stretches."""
-    hashes = _stretches(text)
+    """`_signatures` of one text, which may be long."""
+    hashes = _stretches([text])
     least = np.full(len(_FACTORS), np.iinfo(np.uint32).max, dtype=np.uint32)
     for start in range(0, len(hashes), _CHUNK):
         drawn = hashes[start : start + _CHUNK] * _FACTORS
@@ -112,18 +165,29 @@ def _signature(text: str) -> _Hashes:
     return least
 
 
-def _stretches(text: str) -> _Hashes:
-    """A hash of each stretch (G,), mixed as by splitmix64 so that every bit of a character reaches every bit of it."""
-    points = np.frombuffer(text.ljust(_STRETCH).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.uint64)
+def _stretches(texts: Sequence[str]) -> _Hashes:
+    """A hash of each stretch of each text (G,), one text after the other; mixed as by splitmix64 so that every bit of a
+    character reaches every bit of it."""
+    padded = [text.ljust(_STRETCH) for text in texts]
+    packed = "".join(padded).encode("utf-32-le", "surrogatepass")
+    points = np.frombuffer(packed, dtype=np.uint32).astype(np.uint64)
     count = len(points) - _STRETCH + 1
     hashes = np.zeros(count, dtype=np.uint64)
     for place, power in enumerate(_POWERS[:_STRETCH]):
         hashes += points[place : place + count] * power
+    if len(texts) > 1:  # no stretch goes from one text into the next
+        borders = np.cumsum([len(text) for text in padded[:-1]])
+        within = np.ones(count, dtype=bool)
+        for place in range(1, _STRETCH):
+            within[borders - place] = False
+        hashes = hashes[within]
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
     return (hashes >> np.uint64(32)).astype(np.uint32)
 
 
 def _jaccard(one: _Hashes, other: _Hashes) -> float:
-    common = len(np.intersect1d(one, other, assume_unique=True))
-    return common / (len(one) + len(other) - common)
+    both = np.concatenate((one, other))
+    both.sort()
+    common = int(np.count_nonzero(both[1:] == both[:-1]))
+    return common / (len(both) - common)

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from graft.data.checks.contract import Seen, row_check
+from graft.data.checks.contract import Seen, Terms, row_check
 from graft.errors import FaultKind
 from graft.records import Message
 
@@ -12,7 +12,7 @@ MEND = "mend these rows, or leave them out with --fix"
 def _fault_check(name: str, kind: FaultKind, what: str) -> None:
     """Register a check for rows with a fault of this kind."""
 
-    def look(row: Seen) -> str:
+    def look(row: Seen, _: Terms) -> str:
         return str(row.fault) if row.fault and row.fault.kind == kind else ""
 
     row_check(name, "refused", what=what, fix=MEND)(look)
@@ -31,7 +31,7 @@ _fault_check("characters", "encoding", "with characters that no tokenizer can re
     what="where one party speaks twice in a row, the assistant begins, or nobody answers",
     fix="see that no message is missing",
 )
-def turns(row: Seen) -> str:
+def turns(row: Seen, _: Terms) -> str:
     """Who speaks when: legal, but seldom meant."""
     return _odd_turns(row.messages)
 

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
-from graft.data.checks.contract import Found, Subject, check, counted, texts_of
+from graft.data.checks.contract import Seen, Terms, row_check, texts_of
 from graft.records import Message
 
 REPLACEMENT = "\ufffd"
@@ -49,52 +49,57 @@ EMAIL = re.compile(r"(?<![\w.+-])[A-Za-z0-9][\w.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\
 _NOBODY = re.compile(r"@(?:[\w-]+\.)*(?:example(?:\.\w+)?|test|invalid|localhost|email\.com|domain\.com)$")
 
 
-@check("broken-text", "warning")
-def broken_text(subject: Subject) -> Found | None:
-    rows = _in_texts(subject, _broken)
-    what = f"{counted(len(rows))} with replacement characters, control characters or wrongly decoded text"
-    fix = "export the data again as UTF-8; --fix with --drop broken-text leaves these rows out"
-    return Found(what, fix, rows) if rows else None
+@row_check(
+    "broken-text",
+    "warning",
+    what="with replacement characters, control characters or wrongly decoded text",
+    fix="export the data again as UTF-8; --fix with --drop broken-text leaves these rows out",
+)
+def broken_text(row: Seen, _: Terms) -> str:
+    return _in_texts(row, _broken)
 
 
-@check("short-answers", "warning")
-def short_answers(subject: Subject) -> Found | None:
-    rows = {}
-    for number, row in enumerate(subject.rows):
-        short = [m for m in row.messages if m.role == "assistant" and m.trained and not m.tool_calls and _is_short(m)]
-        if short:
-            rows[number] = f"the answer is {short[0].content.strip()[:40]!r}"
-    what = f"{counted(len(rows))} with an answer of one word or none"
-    fix = "meant for a classifier; else look, or leave them out: --fix with --drop short-answers"
-    return Found(what, fix, rows) if rows else None
+@row_check(
+    "short-answers",
+    "warning",
+    what="with an answer of one word or none",
+    fix="meant for a classifier; else look, or leave them out: --fix with --drop short-answers",
+)
+def short_answers(row: Seen, _: Terms) -> str:
+    for message in row.messages:
+        if message.role == "assistant" and message.trained and not message.tool_calls and _is_short(message):
+            return f"the answer is {message.content.strip()[:40]!r}"
+    return ""
 
 
-@check("secrets", "warning")
-def secrets(subject: Subject) -> Found | None:
-    rows = _in_texts(subject, _keys)
-    what = f"{counted(len(rows))} with what looks like a key or password, which a model can learn by heart"
-    fix = "take it out and renew it; --fix with --drop secrets leaves these rows out"
-    return Found(what, fix, rows) if rows else None
+@row_check(
+    "secrets",
+    "warning",
+    what="with what looks like a key or password, which a model can learn by heart",
+    fix="take it out and renew it; --fix with --drop secrets leaves these rows out",
+)
+def secrets(row: Seen, _: Terms) -> str:
+    return _in_texts(row, _keys)
 
 
-@check("e-mail", "warning")
-def e_mail(subject: Subject) -> Found | None:
+@row_check(
+    "e-mail",
+    "warning",
+    what="with an e-mail address, which a model can learn by heart",
+    fix="see whose they are; --fix with --drop e-mail leaves these rows out",
+)
+def e_mail(row: Seen, _: Terms) -> str:
     """Addresses of people; those of `example.com` and its like are nobody's."""
-    rows = _in_texts(subject, _addresses)
-    what = f"{counted(len(rows))} with an e-mail address, which a model can learn by heart"
-    return Found(what, "see whose they are; --fix with --drop e-mail leaves these rows out", rows) if rows else None
+    return _in_texts(row, _addresses)
 
 
-def _in_texts(subject: Subject, find: Callable[[str], Iterator[str]]) -> dict[int, str]:
-    """Rows by number in whose messages `find` names something."""
-    rows = {}
-    for number, row in enumerate(subject.rows):
-        for place, message in enumerate(row.messages, start=1):
-            named = dict.fromkeys(name for text in texts_of(message) for name in find(text))
-            if named:
-                rows[number] = f"message {place} ({message.role}): {', '.join(named)}"
-                break
-    return rows
+def _in_texts(row: Seen, find: Callable[[str], Iterator[str]]) -> str:
+    """What `find` names in the first of the row's messages in which it names something."""
+    for place, message in enumerate(row.messages, start=1):
+        named = dict.fromkeys(name for text in texts_of(message) for name in find(text))
+        if named:
+            return f"message {place} ({message.role}): {', '.join(named)}"
+    return ""
 
 
 def is_broken(text: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from graft.data.checks.contract import Seen, counted, row_check
+from graft.data.checks.contract import Seen, Terms, counted, row_check
 from graft.data.checks.rows import MEND
 
 POLLUTED = ("tools", "functions")
@@ -11,7 +11,7 @@ POLLUTED = ("tools", "functions")
 
 
 @row_check("unknown-calls", "refused", what="with a call of a function that is not in `tools`", fix=MEND)
-def unknown_calls(row: Seen) -> str:
+def unknown_calls(row: Seen, _: Terms) -> str:
     """Calls of what is not among the row's tools. Rows that list no tools may have them in their words."""
     return ", ".join(_unlisted(row))
 
@@ -25,7 +25,7 @@ def _unlisted(row: Seen) -> Iterator[str]:
 
 
 @row_check("null-schemas", "warning", what="whose tools have keys that are null", fix="--fix takes them out")
-def null_schemas(row: Seen) -> str:
+def null_schemas(row: Seen, _: Terms) -> str:
     """Keys that a table's columns gave every tool, empty where it has none. The model would be shown them all."""
     nulls = sum(count_nulls(tool) for tool in (row.conversation.tools if row.conversation else ()))
     return f"{counted(nulls, 'null')} in `tools`" if nulls else ""
