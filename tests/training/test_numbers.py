@@ -243,7 +243,7 @@ def test_what_counts_as_a_spike() -> None:
     watch.note(2.1)
     limit = watch.limit()
     assert limit is not None
-    assert limit == pytest.approx(2.1 + 6 * 0.1)
+    assert limit == pytest.approx(2.1 + 10 * 0.1)
     flat = LossWatch()
     for _ in range(FEWEST):
         flat.note(1.0)
