@@ -259,12 +259,12 @@ def test_a_resumed_run_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
     assert newest is not None
     assert not faults
     state = restore(newest, resumed.bank.adapters[resumed.slot], resumed.optimizer)
-    assert state.step == 4
+    assert state.step in (4, 6), "on a busy machine the save after 4 ends when the one after 6 has begun"
     heard: list[Event] = []
     resumed.subscribers = [heard.append]
     resumed.run(done=state.step)
     losses = [event.loss for event in heard if isinstance(event, Stepped)]
-    assert losses == [s.loss for s in expected[4:]]
+    assert losses == [s.loss for s in expected[state.step :]]
     assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
 
 

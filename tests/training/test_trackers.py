@@ -12,7 +12,10 @@ from graft.training import TRACKERS, Ended, Evaluated, Saved, Started, TrackedRu
 from graft.training.trackers import Tracker
 from tests.training.test_events import stepped
 
-INSTALLED = [name for name in TRACKERS if find_spec(name)]
+EVERY = [
+    pytest.param(name, marks=[] if find_spec(name) else [pytest.mark.skip(f"{name} is not installed")])
+    for name in TRACKERS
+]
 
 
 class Notebook(Tracker):
@@ -75,7 +78,7 @@ def test_what_is_not_installed_is_named_with_the_way_to_it(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", EVERY)
 def test_every_tracker_that_is_installed_takes_a_run_and_the_run_resumed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
