@@ -119,14 +119,14 @@ def test_on_a_cpu_forests_are_cut_before_they_are_run() -> None:
     done = steps(watched)
     assert done[-1].max_tokens is not None
     assert done[-1].max_tokens <= 60
-    assert "it would take " in str(done[0].warnings)
+    assert "it needs " in str(done[0].warnings)
     assert [s.loss for s in done] == pytest.approx([s.loss for s in expected], rel=1e-6)
 
 
 def test_on_a_cpu_too_a_sample_that_would_not_fit_is_named_before_the_kernel_kills() -> None:
     run = training()
     run.room = room_for(1)
-    with pytest.raises(RunError, match=r"memory does not do for a sample of \d+ tokens by itself: it would take"):
+    with pytest.raises(RunError, match=r"memory does not do for a sample of \d+ tokens by itself: it needs"):
         run.run()
 
 

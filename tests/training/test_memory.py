@@ -18,7 +18,7 @@ def run_forest(room: Room, tokens: int, taken: int) -> None:
 def test_nothing_is_known_until_a_forest_was_measured() -> None:
     room = Room(CPU, free=lambda: 0)
     assert room.watches
-    assert room.fits(10**9)
+    assert not room.shortage(10**9)
 
 
 def test_what_fits_follows_from_what_was_measured() -> None:
@@ -28,8 +28,8 @@ def test_what_fits_follows_from_what_was_measured() -> None:
     assert room.needed(100) == pytest.approx(125 * MIB, rel=0.1), "a quarter more than was taken"
     assert room.needed(400) == pytest.approx(500 * MIB, rel=0.1)
     free[0] = 260 * MIB
-    assert room.fits(100)
-    assert not room.fits(200)
+    assert not room.shortage(100)
+    assert room.shortage(200).endswith(" MB, and 273 MB are free")
 
 
 def test_only_larger_forests_are_measured_anew() -> None:

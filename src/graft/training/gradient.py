@@ -103,9 +103,8 @@ class Gradient:
         return loss
 
     def _add(self, forest: Forest) -> float | _Short:
-        if not self.room.fits(len(forest)):
-            needed, free = self.room.needed(len(forest)), self.room.free()
-            return _Short(forest, f"it would take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free")
+        if why := self.room.shortage(len(forest)):
+            return _Short(forest, why)
         try:
             with self.room.measured(len(forest)):
                 return self._backward(forest)
@@ -136,7 +135,7 @@ class Gradient:
         """Run ever larger forests, from one sample on, until it is clear whether one of `longest` tokens fits."""
         trained = sorted((sample for sample in samples if sample.trained_tokens), key=len)
         tokens = len(trained[0]) if trained else longest
-        while trained and not (self.room.tokens and self.room.fits(longest)) and tokens < longest:
+        while trained and (not self.room.tokens or self.room.shortage(longest)) and tokens < longest:
             few, total = [trained[0]], len(trained[0])
             for sample in trained[1:]:
                 total += len(sample)

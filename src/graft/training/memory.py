@@ -34,20 +34,20 @@ class Room:
         """Of the largest forest that was measured."""
         self._taken = 0  # bytes, by that one
 
-    def fits(self, tokens: int) -> bool:
-        """Whether a forest of so many tokens fits; True as long as none was measured."""
+    def shortage(self, tokens: int) -> str:
+        """Why a forest of so many tokens does not fit; "" where it does, or none was measured yet."""
+        if not self.watches or not self.tokens:
+            return ""
         needed = self.needed(tokens) + _RESERVE
-        if not self.watches or not self.tokens or needed <= self._free():
-            return True
+        if needed <= self._free():
+            return ""
         self.collect()  # what glibc keeps counts as used, and can be had
-        return needed <= self._free()
+        free = self._free()
+        return f"it needs {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free" if needed > free else ""
 
     def needed(self, tokens: int) -> int:
         """Bytes that such a forest is predicted to take. Less than linear in truth, as something is taken by any."""
         return int(_MARGIN * self._taken * tokens / self.tokens) if self.tokens else 0
-
-    def free(self) -> int:
-        return self._free()
 
     @contextmanager
     def measured(self, tokens: int) -> Iterator[None]:
