@@ -14,6 +14,8 @@ from graft.errors import ConfigError, nearest
 from graft.sections import (
     SECTIONS,
     AdaptionConfig,
+    BadNumbersConfig,
+    BestConfig,
     DataConfig,
     Ia3Config,
     LoraConfig,
@@ -21,6 +23,7 @@ from graft.sections import (
     Number,
     PrefixConfig,
     PromptConfig,
+    ReportConfig,
     Section,
     Whole,
 )
@@ -107,7 +110,7 @@ class TrainConfig(Section):
 
 class CheckpointConfig(Section):
     every: Whole = Field(25, ge=0)
-    """Steps between checkpoints; 0 for none but the result. 25: an adapter is small, and so is what a kill costs."""
+    """Steps between checkpoints; 0 for none but the best. 25: an adapter is small, and so is what a kill costs."""
     keep: Whole = Field(3, gt=0)
     """Newest checkpoints kept."""
 
@@ -125,6 +128,9 @@ class Config(Section):
     ia3: Ia3Config = Ia3Config()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    best: BestConfig = BestConfig()
+    bad_numbers: BadNumbersConfig = BadNumbersConfig()
+    report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")
     def _method_reads_its_settings(self) -> "Config":

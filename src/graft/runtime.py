@@ -20,6 +20,9 @@ _STATUS = Path("/proc/self/status")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
+_NOT_FORGOTTEN = 8 << 20  # bytes: the kernel counts pages of each thread in lots
+_NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+
 
 def pick_device() -> torch.device:
     """The first CUDA device where there is one, else the CPU. CUDA_VISIBLE_DEVICES chooses among several."""
@@ -73,15 +76,49 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self._highest = 0
+        self._begin()
+
+    def bytes(self) -> int:
+        return max(self._highest, self._since())
+
+    def lap(self) -> int:
+        """The most in use since the last lap, or since it was made. The next lap begins."""
+        peak = self._since()
+        self._highest = max(self._highest, peak)
+        self._begin()
+        return peak
+
+    @property
+    def has_laps(self) -> bool:
+        """Whether a lap knows nothing of the one before; of the resident set, only Linux forgets its peak."""
+        if self._device.type == "cuda":
+            return True
+        self.lap()
+        return self._since() < resident_memory() + _NOT_FORGOTTEN
+
+    def _begin(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
         else:
             _reset_resident_peak()
 
-    def bytes(self) -> int:
+    def _since(self) -> int:
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device))
         return _resident_peak()
+
+
+def resident_memory() -> int:
+    """Bytes of this process that are in memory."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the system or the device had no memory left for what was asked."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def _reset_resident_peak() -> None:

@@ -63,6 +63,7 @@ Number = Annotated[float, BeforeValidator(_no_switch)]
 Names = Annotated[list[str], BeforeValidator(_names)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Methods = Annotated[str, AfterValidator(_known_methods)]
+Trackers = Annotated[list[Literal["tensorboard", "wandb", "mlflow", "trackio"]], BeforeValidator(_names)]
 Roles = Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeValidator(_names)]
 
 
@@ -152,6 +153,48 @@ class Ia3Config(Section):
             if lost:
                 raise ValueError(f"feedforward_modules {', '.join(lost)} are not among target_modules")
         return self
+
+
+class BestConfig(Section):
+    """Which step's adapter is handed over, by what is measured every train.eval_every steps, and when to stop early."""
+
+    by: Literal["loss", "exact_match", "rouge_l", "last"] = "loss"
+    """The figure of the held-out rows that chooses; where none is held out, the last step is taken. loss costs nothing
+    more; exact_match and rouge_l have every held-out row answered. last: the last step, whatever was measured."""
+    patience: Whole = Field(0, ge=0)
+    """Measurements in a row without a gain, after which the run stops. 0: it never does; the best is taken anyhow."""
+    min_gain: Number = Field(0.0, ge=0)
+    """What the figure must get better by for patience to begin anew, in the figure's unit (nats for loss)."""
+
+    @model_validator(mode="after")
+    def _figures_agree(self) -> "BestConfig":
+        if self.by == "last" and (self.patience or self.min_gain):
+            raise ValueError("patience and min_gain need a figure to go by, and by is last")
+        if self.min_gain and not self.patience:
+            raise ValueError("min_gain is read with a patience above 0")
+        return self
+
+
+class BadNumbersConfig(Section):
+    """What becomes of a step whose loss or gradient is not finite. The rows at fault are named in any case."""
+
+    action: Literal["stop", "skip", "roll_back"] = "stop"
+    """stop: before the weights change. skip: the step's update is not made. roll_back: nor are those since the newest
+    checkpoint of checkpoint.every, and their batches are passed over. stop: such a row is a fault to be mended."""
+    budget: Whole = Field(0, ge=0)
+    """Of skip and roll_back: steps that may be left out; one more stops the run."""
+
+    @model_validator(mode="after")
+    def _budget_is_read(self) -> "BadNumbersConfig":
+        if (self.action == "stop") != (self.budget == 0):
+            raise ValueError(f"action {self.action} {'reads no budget' if self.budget else 'needs a budget above 0'}")
+        return self
+
+
+class ReportConfig(Section):
+    to: Trackers = Field([])
+    """Who else is told of the run: tensorboard, in the run's folder; wandb, mlflow, trackio, as their own environment
+    variables say. Each is an extra to install. None: nothing leaves the run's folder."""
 
 
 class DataConfig(Section):

@@ -29,7 +29,9 @@ def test_train_leaves_a_whole_run(graft: Graft, rows: Path, tmp_path: Path) -> N
         "train", "--model", "seedling", "--data", rows, "--out", out, *QUICK, "--set", "checkpoint.every=5", "--json"
     )
     assert ran.code == 0, ran.err
-    assert set(ran.json) == {"adapter", "steps", "first_eval_loss", "last_eval_loss", "seconds"}
+    assert set(ran.json) == {
+        "adapter", "steps", "first_eval_loss", "last_eval_loss", "best_step", "best_eval_loss", "stopped", "seconds",
+    }  # fmt: skip
     assert ran.json["adapter"] == str(out / "adapter")
     assert ran.json["steps"] == 12
     assert ran.json["last_eval_loss"] < ran.json["first_eval_loss"]

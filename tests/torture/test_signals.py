@@ -25,7 +25,7 @@ def sent(function: str, number: int = 1, *names: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("phase", ["load_template", "encode_all", "load_base", "create_adapter", "build_optimizer"])
+@pytest.mark.parametrize("phase", ["load_template", "read_samples", "load_base", "create_adapter", "build_optimizer"])
 def test_before_training_it_leaves_at_once_and_nothing_is_written(
     phase: str, name: str, zygote: Zygote, tmp_path: Path
 ) -> None:
@@ -37,12 +37,12 @@ def test_before_training_it_leaves_at_once_and_nothing_is_written(
 
 
 PHASES = {
-    "before the first step": (sent("Training._held_out_loss"), 0),
-    "training": (sent("Training._backward", 3), 3),
-    "evaluating": (sent("Training._held_out_loss", 2), 5),
-    "evaluating where a save is due as well": (sent("Training._held_out_loss", 3), 10),
-    "evaluating, in its batch": (sent("forest_hidden_states", 7), 5),
-    "evaluating for the last time": (sent("Training._held_out_loss", 4), 12),
+    "before the first step": (sent("Training._measure"), 0),
+    "training": (sent("Gradient.of", 3), 3),
+    "evaluating": (sent("Training._measure", 2), 5),
+    "evaluating where a save is due as well": (sent("Training._measure", 3), 10),
+    "evaluating, in its batch": (sent("forest_hidden_states", 8), 5),
+    "evaluating for the last time": (sent("Training._measure", 4), 12),
     "copying for a save": (sent("Checkpoints.snapshot", 2), 4),
     "saving": (sent("Checkpoints._write", 2), None),
 }
@@ -74,7 +74,7 @@ def test_it_leaves_within_one_step_and_one_save(
     assert result_of(out) == whole
 
 
-@pytest.mark.parametrize("phase", ["Training._backward", "Training._held_out_loss", "Checkpoints._write"])
+@pytest.mark.parametrize("phase", ["Gradient.of", "Training._measure", "Checkpoints._write"])
 def test_a_second_signal_stops_at_once(phase: str, zygote: Zygote, whole: Result, tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, words = zygote.live(zygote.train(out), signals=sent(phase, 3, "SIGINT", "SIGTERM"))

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,6 +48,8 @@ def run(graft: Any, life: dict[str, Any]) -> int:
         break_calls(**fault)
     if limit := life.get("longest_file"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    if memory := life.get("memory"):
+        limit_memory(**memory)
     if signals := life.get("signals"):
         send_signals(**signals)
     sys.argv = ["graft", *life["arguments"]]
@@ -88,6 +91,30 @@ def break_calls(call: str, number: int, name: str, below: str, metrics: bool) ->
 
 def send_signals(function: str, number: int, names: list[str]) -> None:
     """Send these signals to oneself when the function of this qualified name is entered the `number`-th time."""
+
+    def send() -> None:
+        wanted = [getattr(signal, name) for name in names]
+        signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # so that the second comes whatever the first does
+        for one in wanted:
+            os.kill(os.getpid(), one)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+
+    at_entry(function, number, send)
+
+
+def limit_memory(function: str, more: int) -> None:
+    """From when this function is entered first, the process may have so many bytes more than it has then."""
+
+    def limit() -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+    at_entry(function, 1, limit)
+
+
+def at_entry(function: str, number: int, act: Callable[[], None]) -> None:
+    """Act when the function of this qualified name is entered the `number`-th time."""
     done: Counter[str] = Counter()
 
     def entered(frame: FrameType, event: str, argument: object) -> None:
@@ -95,11 +122,7 @@ def send_signals(function: str, number: int, names: list[str]) -> None:
             done["calls"] += 1
             if done["calls"] == number:
                 sys.setprofile(None)
-                wanted = [getattr(signal, name) for name in names]
-                signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # so that the second comes whatever the first does
-                for one in wanted:
-                    os.kill(os.getpid(), one)
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+                act()
 
     threading.setprofile(entered)
     sys.setprofile(entered)

@@ -2,7 +2,18 @@ from pathlib import Path
 
 import pytest
 
-from graft.training import MetricsFile, Saved, Started, Stepped, read_metrics
+from graft.training import (
+    Bystander,
+    Ended,
+    Evaluated,
+    Event,
+    MetricsFile,
+    Saved,
+    Started,
+    Stepped,
+    Warned,
+    read_metrics,
+)
 
 
 def stepped(step: int, held_out_loss: float | None = None) -> Stepped:
@@ -32,7 +43,8 @@ def steps(path: Path) -> list[int]:
 
 def test_a_step_is_a_line_and_nothing_else_is(path: Path) -> None:
     metrics = MetricsFile(path)
-    for event in (Started(0, 2, 3.0), stepped(1), Saved(1, path.parent), stepped(2, held_out_loss=2.5)):
+    others = (Saved(1, path.parent), Evaluated(1, {"loss": 2.0}), Warned(1, "odd"), Ended(2, "done", True))
+    for event in (Started(0, 2, 3.0), stepped(1), *others, stepped(2, held_out_loss=2.5)):
         metrics(event)
     assert steps(path) == [1, 2]
     first, second = read_metrics(path)
@@ -77,3 +89,32 @@ def test_a_new_run_begins_an_empty_file_and_a_missing_one_has_no_lines(path: Pat
     MetricsFile(path)
     assert path.exists()
     assert steps(path) == []
+
+
+def test_a_bystander_that_fails_is_told_no_more_and_that_is_said_once() -> None:
+    told: list[Event] = []
+    said: list[str] = []
+
+    def fail(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Stepped):
+            raise OSError("no connection")
+
+    bystander = Bystander("the tracker", fail, said.append)
+    for event in (Started(0, 2, None), stepped(1), stepped(2)):
+        bystander(event)
+    assert told == [Started(0, 2, None), stepped(1)]
+    assert said == ["the tracker fails and is told no more of the run, which goes on: OSError: no connection"]
+
+
+def test_a_bystander_does_not_swallow_what_stops_a_run() -> None:
+    def stop(event: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Bystander("one", stop, print)(stepped(1))
+
+
+def test_a_warning_reads_as_a_sentence() -> None:
+    assert str(Warned(3, "odd rows", ["a.json:1", "a.json:2"])) == "step 3: odd rows: a.json:1, a.json:2"
+    assert str(Warned(3, "less memory")) == "step 3: less memory"

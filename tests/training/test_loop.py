@@ -187,7 +187,7 @@ def test_a_step_that_is_broken_off_leaves_nothing_to_the_next(monkeypatch: pytes
             raise KeyboardInterrupt
         return calls[-1]
 
-    monkeypatch.setattr("graft.training.loop.backward_edge_loss", break_off)
+    monkeypatch.setattr("graft.training.gradient.backward_edge_loss", break_off)
     with pytest.raises(KeyboardInterrupt):
         broken.run()
     monkeypatch.undo()
@@ -259,18 +259,18 @@ def test_a_resumed_run_ends_in_the_same_bits(name: str, tmp_path: Path) -> None:
     assert newest is not None
     assert not faults
     state = restore(newest, resumed.bank.adapters[resumed.slot], resumed.optimizer)
-    assert state.step == 4
+    assert state.step in (4, 6), "on a busy machine the save after 4 ends when the one after 6 has begun"
     heard: list[Event] = []
     resumed.subscribers = [heard.append]
     resumed.run(done=state.step)
     losses = [event.loss for event in heard if isinstance(event, Stepped)]
-    assert losses == [s.loss for s in expected[4:]]
+    assert losses == [s.loss for s in expected[state.step :]]
     assert all(torch.equal(weights(resumed)[name], tensor) for name, tensor in weights(whole).items())
 
 
 def test_a_held_out_loss_that_is_no_number_ends_the_run() -> None:
     run = training()
-    run.evaluate = lambda: math.nan
+    run.evaluate = lambda: {"loss": math.nan}
     with pytest.raises(RunError, match="held-out loss is nan"):
         run.run()
 
@@ -323,12 +323,12 @@ def test_a_measurement_is_broken_off_and_its_step_is_owed_it() -> None:
     disk, told = Disk(), []
     measured = []
 
-    def evaluate() -> float:
+    def evaluate() -> dict[str, float]:
         measured.append(len(told))
         if len(measured) == 2:
             os.kill(os.getpid(), signal.SIGINT)
             pytest.fail("the measurement goes on")
-        return 2.0 + len(measured)
+        return {"loss": 2.0 + len(measured)}
 
     run = saving_run(disk, told.append)
     run.evaluate, run.eval_every = evaluate, 3

@@ -14,7 +14,7 @@ from graft.commands.synth import SynthResult
 from graft.evaluation import Score
 from graft.report import BENCH_COLUMNS, COLUMNS, bench_cells, cells
 from graft.terminal import printable
-from graft.training import Event, Saved, Started, Stepped
+from graft.training import Event, Saved, Started, Stepped, Warned
 
 _LINES = 20  # progress lines of a whole run where the output is no terminal
 
@@ -93,6 +93,8 @@ class ProgressDisplay:
             self._start(event)
         elif isinstance(event, Stepped):
             self._step(event)
+        elif isinstance(event, Warned):
+            say(f"warning: {event}")
         elif isinstance(event, Saved) and not people.is_terminal:
             say(f"step {event.step}: checkpoint {event.folder}")
 
@@ -109,9 +111,12 @@ class ProgressDisplay:
         self._began = (first_step, first_time)
         seconds = event.time - first_time
         rate = (event.step - first_step) / seconds if seconds else 0.0
-        figures = f"loss {event.loss:.4f}  lr {event.lr:.2e}  {rate:.2f} steps/s"
+        loss = "left out" if event.loss is None else f"loss {event.loss:.4f}"
+        figures = f"{loss}  lr {event.lr:.2e}  {rate:.2f} steps/s"
         if event.held_out_loss is not None:
             figures += f"  held-out loss {event.held_out_loss:.4f}"
+        for name, figure in (event.held_out or {}).items():
+            figures += f"  {name} {figure:.4f}"
         if people.is_terminal:
             self._bar.update(self._task, completed=event.step, figures=figures)
         elif event.step % max(1, self._total // _LINES) == 0 or event.step == self._total:

@@ -54,6 +54,8 @@ def run_graft(task: Task) -> Ran:
 
     def step(event: Event) -> None:
         if isinstance(event, Stepped):
+            assert event.loss is not None, "a step that goes wrong ends the turn"
+            assert event.grad_norm is not None
             turn.step(loss=event.loss, grad_norm=event.grad_norm, tokens_executed=event.tokens_executed)
 
     training.subscribers = [step]

@@ -25,6 +25,7 @@ MAY_CHANGE = {
     "checkpoint.keep": "changes no step",
     "train.eval_every": "changes no step",
     "data.cache": "changes no step",
+    **dict.fromkeys(("best.by", "best.patience", "best.min_gain", "report.to"), "changes no step"),
     **dict.fromkeys(LENGTHS, "where the steps done had the rates that they would have had"),
     "train.max_tokens": "the same updates, rounded otherwise",
     "train.recompute": "the same updates, rounded otherwise",
@@ -65,7 +66,7 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
         RunError: it is in use by something else, or by a run with other settings; each is named, old and new.
     """
     for name in allow:
-        _check_allowed(name)
+        _check_allowed(name, config)
     if not (out / CONFIG_FILE).exists():
         if resume:
             raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
@@ -147,7 +148,10 @@ def environment_changes(out: Path) -> list[Change]:
     return [Change(name, before[name], now[name]) for name in names if before[name] != now[name]]
 
 
-def _check_allowed(name: str) -> None:
+def _check_allowed(name: str, config: Config) -> None:
+    if name == "checkpoint.every" and config.bad_numbers.action == "roll_back":
+        what = "--allow checkpoint.every: with bad_numbers.action roll_back it decides what is rolled back to"
+        raise ConfigError(what, fix="leave it as it was, or begin a new run")
     if name not in MAY_CHANGE:
         known = setting_names()
         if name not in known:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import CARD_FILE, Adapter, Provenance, read_provenance, save_adapter
+from graft.adapters import CARD_FILE, Adapter, Provenance, read_provenance, refill, save_adapter
 from graft.commands.resume import (
     ADAPTER_FOLDER,
     CONFIG_FILE,
@@ -22,6 +22,7 @@ from graft.commands.resume import (
     settings_hash,
 )
 from graft.commands.samples import Samples, named_data
+from graft.commands.steering import selection_of, why_best
 from graft.config import Config, dump_config
 from graft.errors import RunError, write_error
 from graft.lock import locked
@@ -33,6 +34,7 @@ from graft.training import (
     Checkpoints,
     Event,
     MetricsFile,
+    Selection,
     Started,
     State,
     Stepped,
@@ -45,6 +47,25 @@ from graft.training import (
 Say = Callable[[str], None]
 
 _GO_ON = "free some space and give the same command again: it goes on from the newest whole checkpoint"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run came to.
+
+    Args:
+        steps: that were done.
+        last_loss: held-out, as it was measured last.
+        best_step: the one whose adapter is handed over.
+        best_loss: held-out, after it.
+        stopped: why before the last step; "" where that was done.
+    """
+
+    steps: int
+    last_loss: float | None
+    best_step: int
+    best_loss: float | None
+    stopped: str
 
 
 @dataclass
@@ -91,6 +112,7 @@ class Run:
     def snapshot(self, training: Training, step: int, owed: Stepped | None) -> Callable[[], Path]:
         """Copy what the checkpoint after `step` holds; returns what writes it, behind the lines of its steps."""
         state = State(step, self.first_held_out_loss, settings_hash(self.config), owed)
+        self.checkpoints.best = training.selection.step
         write = self.checkpoints.snapshot(state, self.adapter, training.optimizer, self.base.model, self.provenance)
 
         def write_behind_metrics() -> Path:
@@ -121,6 +143,7 @@ class Run:
         self._write_down(anew=not folder)
         self.metrics = MetricsFile(self.out / "metrics.jsonl", step=state.step - bool(state.owed))
         self.first_held_out_loss = state.first_held_out_loss
+        self._recall(training)
         self.checkpoints.forget_after(state.step)
         for unfinished in self.out.glob(f".{ADAPTER_FOLDER}.*"):
             shutil.rmtree(unfinished)
@@ -128,21 +151,54 @@ class Run:
             self._say_where(state)
         return state.step, state.owed
 
-    def finish(self) -> tuple[int, float | None]:
-        """Hand over the adapter and the report; returns the number of steps and the last held-out loss."""
-        steps = read_metrics(self.out / "metrics.jsonl")
-        last = _last_held_out_loss(steps)
+    def _recall(self, training: Training) -> None:
+        """What the steps that are done mean for those to come; the best of them is to be had, or is no longer."""
+        lines = read_metrics(self.out / "metrics.jsonl")
+        training.recall(lines)
+        training.selection.replay(lines)
+        gone: list[int] = []
+        while (best := training.selection.step) is not None and (fault := self.checkpoints.fault_of(best)):
+            self.say(f"step {best} was the best, and its checkpoint is lost, so that another is chosen: {fault}")
+            gone.append(best)
+            training.selection.replay(lines, gone=gone)
+
+    def roll_back(self, training: Training, step: int) -> None:
+        """Put adapter and optimizer back as they were after `step`."""
+        if fault := self.checkpoints.fault_of(step):
+            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix="set bad_numbers.action=skip")
+        restore(self.checkpoints.folder_of(step), self.adapter, training.optimizer)
+
+    def finish(self, training: Training) -> Outcome:
+        """Hand over the best adapter, and the report.
+
+        Raises:
+            RunError: its checkpoint is broken, or the result cannot be written.
+        """
+        lines = read_metrics(self.out / "metrics.jsonl")
+        outcome = _outcome(lines, training.selection)
+        if outcome.best_step != outcome.steps:
+            if fault := self.checkpoints.fault_of(outcome.best_step):
+                what = f"step {outcome.best_step} was the best, and its adapter is lost: {fault}"
+                raise RunError(what, fix="give --set best.by=last --allow best.by to have the last step's")
+            refill(self.adapter, self.checkpoints.folder_of(outcome.best_step))
+        if outcome.stopped:
+            self.say(f"stopped early, after step {outcome.steps}: {outcome.stopped}")
+        if outcome.best_step != outcome.steps:
+            self.say(f"the adapter of step {outcome.best_step} is handed over: {why_best(self.config)}")
         try:
-            self._hand_over(steps, last)
+            self._hand_over(lines, outcome)
         except OSError as error:
             raise write_error(f"the result in {self.out}", error, fix=_GO_ON) from None
-        return len(steps), last
+        return outcome
 
-    def _hand_over(self, steps: list[dict[str, Any]], last: float | None) -> None:
+    def _hand_over(self, steps: list[dict[str, Any]], outcome: Outcome) -> None:
         parameters = self.adapter.trained_parameters
+        chosen = f"{outcome.best_step} of {outcome.steps}"
+        if outcome.best_step != outcome.steps:
+            chosen += f": {why_best(self.config)}"
         with staged(self.out / ADAPTER_FOLDER, replace=True) as folder:
             save_adapter(folder, self.adapter, self.base.model, self.provenance)
-            card = model_card(self.config, parameters, self.first_held_out_loss, last)
+            card = model_card(self.config, parameters, self.first_held_out_loss, outcome.best_loss, step=chosen)
             write_file(folder / CARD_FILE, card.encode())
             write_manifest(folder)
         write_report(
@@ -153,6 +209,7 @@ class Run:
             settings=dump_config(self.config),
             facts={
                 "adapter": str(self.out / ADAPTER_FOLDER),
+                "step": f"{chosen}{'; stopped early: ' if outcome.stopped else ''}{outcome.stopped}",
                 "trained parameters": f"{parameters:,}",
                 "data": "; ".join([named_data(self.config.data), *self.samples.notes]),
             },
@@ -209,16 +266,24 @@ class Run:
 
 
 def checkpoints_in(out: Path, config: Config) -> Checkpoints:
-    return Checkpoints(out / "checkpoints", keep=config.checkpoint.keep)
+    anchors = config.checkpoint.every if config.bad_numbers.action == "roll_back" else 0
+    return Checkpoints(out / "checkpoints", keep=config.checkpoint.keep, anchors=anchors)
 
 
-def result_in(out: Path, config: Config) -> tuple[int, float | None, float | None]:
-    """Of a finished run: the number of steps, the first held-out loss where a checkpoint has it, and the last."""
-    steps = read_metrics(out / "metrics.jsonl")
+def result_in(out: Path, config: Config, say: Say) -> tuple[float | None, Outcome]:
+    """Of a finished run, which is said: the first held-out loss where a checkpoint has it, and what it came to."""
+    lines = read_metrics(out / "metrics.jsonl")
     checkpoint, _ = checkpoints_in(out, config).newest()
-    first = read_state(checkpoint).first_held_out_loss if checkpoint else None
-    return len(steps), first, _last_held_out_loss(steps)
+    selection = selection_of(config)
+    selection.replay(lines)
+    outcome = _outcome(lines, selection)
+    say(f"{out} holds this run, finished: there is nothing to do")
+    if outcome.stopped:
+        say(f"it stopped after step {outcome.steps}: {outcome.stopped}")
+    return read_state(checkpoint).first_held_out_loss if checkpoint else None, outcome
 
 
-def _last_held_out_loss(steps: list[dict[str, Any]]) -> float | None:
-    return next((line["held_out_loss"] for line in reversed(steps) if "held_out_loss" in line), None)
+def _outcome(lines: list[dict[str, Any]], selection: Selection) -> Outcome:
+    last = next((line["held_out_loss"] for line in reversed(lines) if "held_out_loss" in line), None)
+    best = selection.metrics["loss"] if selection.step else last
+    return Outcome(len(lines), last, selection.step or len(lines), best, selection.why_stop)

@@ -1,5 +1,6 @@
 """`graft train`: rows and a base to an adapter, in a run's folder."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,10 +10,11 @@ from typing import Any
 
 from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
-from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, standing_of
-from graft.commands.run import Run, Say, result_in
+from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, settings_hash, standing_of
+from graft.commands.run import Outcome, Run, Say, result_in
 from graft.commands.samples import Samples, data_record, read_samples
-from graft.config import Config
+from graft.commands.steering import Figures, check_steering, figures_of, selection_of
+from graft.config import Config, flatten_settings
 from graft.data import Template, load_template
 from graft.errors import ConfigError
 from graft.evaluation import held_out_loss
@@ -22,12 +24,17 @@ from graft.records import TokenSequence
 from graft.runtime import pick_device, say_on_stderr, seed_everything
 from graft.signals import StopSignals
 from graft.training import (
+    TRACKERS,
+    BadNumbers,
     Batches,
+    Bystander,
     Saves,
     Subscriber,
+    TrackedRun,
     Training,
     build_optimizer,
     check_optimizer,
+    check_trackers,
     compile_norms,
     learning_rate,
 )
@@ -38,12 +45,21 @@ class TrainResult:
     """What a run gave. Losses are held-out ones in nats, None where nothing is held out.
 
     Of a run that was finished already, the first is known where there is a checkpoint.
+
+    Args:
+        steps: that were done.
+        best_step: the one whose adapter is handed over.
+        best_eval_loss: after it.
+        stopped: why before the last step; "" where that was done.
     """
 
     adapter: str
     steps: int
     first_eval_loss: float | None
     last_eval_loss: float | None
+    best_step: int
+    best_eval_loss: float | None
+    stopped: str
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
@@ -93,16 +109,16 @@ def train(
     """
     began = time.perf_counter()
     with StopSignals() as signals:
-        check_optimizer(config.train.optimizer, pick_device())
+        _check_libraries(config)
         standing = standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
-            say(f"{out} holds this run, finished: there is nothing to do")
-            return _result(out, *result_in(out, config), began)
+            return _result(out, *result_in(out, config, say), began)
         samples, template = _read_samples(config)
         for note in samples.notes:
             say(note)
         record = data_record(config.data)
         data = run_data(config, record, samples)
+        check_steering(config, len(samples.held_out))
         if standing == "unfinished":
             check_data(out, data)
         seed_everything(config.train.seed)
@@ -114,21 +130,48 @@ def train(
         samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
         provenance = provenance_of(config.model, base, template, record)
         run = Run(config, out, base, adapter, provenance, samples, data, say)
-        training = assemble(config, bank, slot, _batches(config, samples), held_out=samples.held_out)
+        figures = figures_of(config, base, bank, slot, template)
+        training = assemble(config, bank, slot, _batches(config, samples), held_out=samples.held_out, figures=figures)
         training.saves, training.save_every = Saves(partial(run.snapshot, training)), config.checkpoint.every
+        training.restore = partial(run.roll_back, training)
         training.signals = signals
         run.checkpoints.check_room(adapter)
         with signals.deferred(), run:
             done, owed = run.begin(standing, training)
-            training.subscribers = [run.metrics, run, *subscribers]
+            training.subscribers = [run.metrics, run, *_bystanders(config, out, subscribers, say)]
             training.run(done=done, owed=owed)
-            steps, last_loss = run.finish()
-    return _result(out, steps, run.first_held_out_loss, last_loss, began)
+            outcome = run.finish(training)
+    return _result(out, run.first_held_out_loss, outcome, began)
 
 
-def _result(out: Path, steps: int, first_loss: float | None, last_loss: float | None, began: float) -> TrainResult:
-    seconds = time.perf_counter() - began
-    return TrainResult(str(out / ADAPTER_FOLDER), steps, first_loss, last_loss, seconds)
+def _result(out: Path, first_loss: float | None, outcome: Outcome, began: float) -> TrainResult:
+    return TrainResult(
+        adapter=str(out / ADAPTER_FOLDER),
+        steps=outcome.steps,
+        first_eval_loss=first_loss,
+        last_eval_loss=outcome.last_loss,
+        best_step=outcome.best_step,
+        best_eval_loss=outcome.best_loss,
+        stopped=outcome.stopped,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _bystanders(config: Config, out: Path, subscribers: Sequence[Subscriber], say: Say) -> list[Subscriber]:
+    """Those who are told of the run and cannot hurt it: `subscribers`, and the trackers of `report.to`."""
+    others: list[Subscriber] = [
+        Bystander(getattr(subscriber, "__name__", type(subscriber).__name__), subscriber, say)
+        for subscriber in subscribers
+    ]
+    identity = hashlib.sha256(f"{out.resolve()} {settings_hash(config)}".encode()).hexdigest()[:16]
+    run = TrackedRun(out.resolve().name, identity, out, flatten_settings(config.model_dump()))
+    return others + [Bystander(name, TRACKERS[name](run), say) for name in config.report.to]
+
+
+def _check_libraries(config: Config) -> None:
+    """Raise a ConfigError if one that the settings ask for is not installed."""
+    check_optimizer(config.train.optimizer, pick_device())
+    check_trackers(config.report.to)
 
 
 def outlook(config: Config, out: Path | None = None) -> Outlook:
@@ -137,10 +180,11 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     Args:
         out: the run's folder, where it is known; refused as `train` would.
     """
-    check_optimizer(config.train.optimizer, pick_device())
+    _check_libraries(config)
     if out is not None:
         standing_of(config, out)
     samples, _ = _read_samples(config)
+    check_steering(config, len(samples.held_out))
     base = open_base(config.model)
     _check_offload(config, base)
     bank = Bank(base.model)
@@ -205,18 +249,21 @@ def assemble(
     batches: Batches,
     *,
     held_out: Sequence[TokenSequence] = (),
+    figures: Figures | None = None,
 ) -> Training:
     """The training of the adapter in `slot` by `config`, which saves nothing and hears no signal yet.
 
     Args:
         held_out: samples to measure on, where there are any.
+        figures: gives more to measure than their loss.
     """
     settings = config.train
     if settings.compile:
         compile_norms(bank.model)
 
-    def evaluate() -> float:
-        return held_out_loss(bank, slot, held_out, max_tokens=settings.max_tokens)
+    def evaluate() -> dict[str, float]:
+        loss = held_out_loss(bank, slot, held_out, max_tokens=settings.max_tokens)
+        return {"loss": loss, **(figures() if figures else {})}
 
     return Training(
         bank=bank,
@@ -231,4 +278,6 @@ def assemble(
         offload=settings.offload,
         evaluate=evaluate if held_out else None,
         eval_every=settings.eval_every,
+        selection=selection_of(config),
+        bad_numbers=BadNumbers(config.bad_numbers.action, config.bad_numbers.budget),
     )

@@ -1,7 +1,7 @@
 """Layer 3: scores on held-out data, their metrics, and the proof that two models answer alike."""
 
 from graft.evaluation.conform import Conformance, Statement, compare, interrogate
-from graft.evaluation.scores import Question, Score, Scored, held_out_loss, score
+from graft.evaluation.scores import Question, Score, Scored, answer_figures, held_out_loss, score
 
 __all__ = [
     "Conformance",
@@ -9,6 +9,7 @@ __all__ = [
     "Score",
     "Scored",
     "Statement",
+    "answer_figures",
     "compare",
     "held_out_loss",
     "interrogate",

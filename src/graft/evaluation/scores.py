@@ -92,18 +92,43 @@ def score(
     started = time.perf_counter()
     loss = held_out_loss(bank, slot, [q.sample for q in questions], max_tokens=max_tokens)
     generating = time.perf_counter()
-    requests = [Request(q.prompt_ids, slot, max_new_tokens) for q in questions]
-    completions = Engine(bank, stop_ids).complete(requests)
+    completions = _complete(bank, slot, questions, stop_ids, max_new_tokens)
     finished = time.perf_counter()
     answers = [decode(ids) for ids in completions]
-    pairs = [(question.reference, answer) for question, answer in zip(questions, answers, strict=True)]
     figures = Score(
         loss=loss,
         perplexity=math.exp(min(loss, 700.0)),  # e^700 is near the largest float
-        exact_match=sum(exact_match(*pair) for pair in pairs) / len(pairs),
-        rouge_l=sum(rouge_l(*pair) for pair in pairs) / len(pairs),
+        **_nearness(questions, answers),
         seconds=finished - started,
         tokens_per_s=sum(map(len, completions)) / (finished - generating),
         peak_memory_bytes=memory.bytes(),
     )
     return Scored(figures, answers)
+
+
+def answer_figures(
+    bank: Bank,
+    slot: int | None,
+    questions: Sequence[Question],
+    *,
+    stop_ids: Sequence[int],
+    decode: Callable[[list[int]], str],
+    max_new_tokens: int,
+) -> dict[str, float]:
+    """How near the greedy answers are to the references: `exact_match` and `rouge_l`, as in `Score`."""
+    completions = _complete(bank, slot, questions, stop_ids, max_new_tokens)
+    return _nearness(questions, [decode(ids) for ids in completions])
+
+
+def _complete(
+    bank: Bank, slot: int | None, questions: Sequence[Question], stop_ids: Sequence[int], max_new_tokens: int
+) -> list[list[int]]:
+    return Engine(bank, stop_ids).complete([Request(q.prompt_ids, slot, max_new_tokens) for q in questions])
+
+
+def _nearness(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, float]:
+    pairs = [(question.reference, answer) for question, answer in zip(questions, answers, strict=True)]
+    return {
+        "exact_match": sum(exact_match(*pair) for pair in pairs) / len(pairs),
+        "rouge_l": sum(rouge_l(*pair) for pair in pairs) / len(pairs),
+    }

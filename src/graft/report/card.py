@@ -12,13 +12,20 @@ _OF_PEFT = {"lora", "prefix", "prompt", "ia3"}
 """Methods that PEFT has; and `llama_adapter` with a gate for each layer."""
 
 
-def model_card(config: Config, trained_parameters: int, first_loss: float | None, last_loss: float | None) -> str:
-    """The text of the adapter's README.md. It depends on the run's settings and losses alone."""
+def model_card(
+    config: Config, trained_parameters: int, first_loss: float | None, last_loss: float | None, *, step: str = ""
+) -> str:
+    """The text of the adapter's README.md. It depends on the run's settings and losses alone.
+
+    Args:
+        step: which step's adapter it is, of how many, and why.
+    """
     held_out = (
         f"Held-out loss: {first_loss:.4f} before, {last_loss:.4f} after training (nats per answer token).\n"
         if first_loss is not None and last_loss is not None
         else ""
     )
+    chosen = f"It is that of step {step}.\n" if step else ""
     data = config.data.path if isinstance(config.data.path, str) else ", ".join(config.data.path)
     template = "" if config.data.template == "auto" else f" {config.data.template}"
     quoted = json.dumps(config.model.path, ensure_ascii=False)  # JSON is YAML
@@ -29,7 +36,7 @@ def model_card(config: Config, trained_parameters: int, first_loss: float | None
         f"---\nbase_model: {quoted}\nlibrary_name: peft\ntags: [{', '.join(methods)}]\n---\n\n"
         f"# Adapter for {config.model.path}{stored}\n\n"
         f"Method {config.method}, {trained_parameters:,} trained parameters, trained with Graft on "
-        f"{data} with the template{template} that `graft.json` holds.\n{held_out}\n"
+        f"{data} with the template{template} that `graft.json` holds.\n{chosen}{held_out}\n"
         f"```\ngraft chat --adapter .          # talk to it\n{merge if _MERGED.issuperset(methods) else ''}```\n\n"
         f"{_who_loads_it(config, methods)}\n"
     )

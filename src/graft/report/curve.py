@@ -20,7 +20,8 @@ def loss_curve(steps: Sequence[Mapping[str, Any]], first_loss: float | None) -> 
 def _draw(steps: Sequence[Mapping[str, Any]], first_loss: float | None) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.plot([s["step"] for s in steps], [s["loss"] for s in steps], color="#4a7ebb", linewidth=1, label="training")
+    losses = [(s["step"], s["loss"]) for s in steps if "loss" in s]  # a step that was left out has none
+    axes.plot(*zip(*losses, strict=True), color="#4a7ebb", linewidth=1, label="training")
     held_out = [(s["step"], s["held_out_loss"]) for s in steps if "held_out_loss" in s]
     if first_loss is not None:
         held_out.insert(0, (0, first_loss))

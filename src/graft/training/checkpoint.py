@@ -54,12 +54,14 @@ class Checkpoints:
         folder: `checkpoints/` of the run.
         keep: how many of the newest stay.
         best: the step whose checkpoint stays as well, whatever its age; None for none.
+        anchors: the newest checkpoint after a multiple of so many steps stays as well; 0 for none.
     """
 
-    def __init__(self, folder: Path, *, keep: int, best: int | None = None) -> None:
+    def __init__(self, folder: Path, *, keep: int, best: int | None = None, anchors: int = 0) -> None:
         self._folder = folder
         self._keep = keep
         self.best = best
+        self._anchors = anchors
 
     def save(
         self, state: State, adapter: Adapter, optimizer: Optimizer, model: PreTrainedModel, provenance: Provenance
@@ -78,7 +80,7 @@ class Checkpoints:
         return lambda: self._write(state.step, files)
 
     def _write(self, step: int, files: Files) -> Path:
-        target = self._folder / f"step-{step:06d}"
+        target = self.folder_of(step)
         size = sum(file.size if isinstance(file, TensorFile) else len(file) for file in files.values())
         check_room(self._folder, size + _ROOM_FOR_THE_REST, f"the checkpoint after step {step}", fix=_FREE_SOME)
         try:
@@ -96,6 +98,8 @@ class Checkpoints:
         if fault := manifest_fault(newest):  # then an older one may be the last that is whole
             raise DiskError(f"what was written is not what is read: {fault}", fix="see to the disk; resume on another")
         kept = self._folders()[-self._keep :]
+        if self._anchors:
+            kept += [folder for folder in self._folders() if not _step_of(folder) % self._anchors][-1:]
         for folder in self._folders():
             if folder not in kept and _step_of(folder) != self.best:
                 shutil.rmtree(folder)
@@ -106,9 +110,17 @@ class Checkpoints:
         Adapter and optimizer are taken as three numbers of four bytes for each parameter, which none exceeds.
         """
         there = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
-        needed = 3 * 4 * adapter.trained_parameters * (self._keep + 2) - there + _ROOM_FOR_THE_REST
+        kept = self._keep + bool(self._anchors)
+        needed = 3 * 4 * adapter.trained_parameters * (kept + 2) - there + _ROOM_FOR_THE_REST
         fix = "free some space, lower checkpoint.keep, or give --out on another disk"
         check_room(self._folder, needed, f"the run, with checkpoint.keep {self._keep},", fix=fix)
+
+    def fault_of(self, step: int) -> str:
+        """Why the checkpoint after `step` cannot be used; "" where it can."""
+        return manifest_fault(self.folder_of(step))
+
+    def folder_of(self, step: int) -> Path:
+        return self._folder / f"step-{step:06d}"
 
     def newest(self) -> tuple[Path | None, list[str]]:
         """The newest checkpoint that is whole, and why each newer one is not."""

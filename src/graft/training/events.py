@@ -1,8 +1,8 @@
 """What a run says of itself while it goes on, and `metrics.jsonl`, which keeps it."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +30,46 @@ class Stepped:
 
     Args:
         time: seconds since 1970.
-        loss: mean over the step's trained tokens, in nats.
+        loss: mean over the step's trained tokens, in nats; None where the step was left out.
         lr: learning rate of the step.
         grad_norm: L2 norm of the gradient before clipping.
         tokens_logical: tokens of the samples.
         tokens_executed: tokens that the model ran, fewer where samples share a prefix.
         peak_memory_bytes: the most in use since the run began.
         held_out_loss: where it was measured after this step.
+        held_out: the other figures of that measurement, where there are any.
+        max_tokens: of a forest, where memory had it lowered.
+        left_out: why the step's update was not made.
+        warnings: what was odd about the step.
     """
 
     step: int
     time: float
-    loss: float
+    loss: float | None
     lr: float
-    grad_norm: float
+    grad_norm: float | None
     samples: int
     tokens_logical: int
     tokens_executed: int
     tokens_trained: int
     peak_memory_bytes: int
     held_out_loss: float | None = None
+    held_out: Mapping[str, float] | None = None
+    max_tokens: int | None = None
+    left_out: str | None = None
+    warnings: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The held-out rows were measured after `step`; 0 is before the first.
+
+    Args:
+        metrics: figures by name; `loss` in nats is always there.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -60,8 +80,64 @@ class Saved:
     folder: Path
 
 
-Event = Started | Stepped | Saved
+@dataclass(frozen=True)
+class Warned:
+    """Something is odd in `step`, and the run goes on.
+
+    Args:
+        rows: where the rows that it comes of stand in the data; empty where it comes of none.
+    """
+
+    step: int
+    what: str
+    rows: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"step {self.step}: {self.what}{': ' if self.rows else ''}{', '.join(self.rows)}"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Nothing comes after it.
+
+    Args:
+        step: the last one done.
+        why: "all steps are done", why it stopped early, or what broke it off.
+        whole: the run is finished.
+        metrics: what the held-out rows gave after the step whose adapter is handed over.
+    """
+
+    step: int
+    why: str
+    whole: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+Event = Started | Stepped | Evaluated | Saved | Warned | Ended
 Subscriber = Callable[[Event], None]
+
+
+class Bystander:
+    """A subscriber that cannot hurt the run: what goes wrong in it is said once, and it is told no more.
+
+    Args:
+        say: is given what people should know.
+    """
+
+    def __init__(self, name: str, subscriber: Subscriber, say: Callable[[str], None]) -> None:
+        self._name = name
+        self._subscriber: Subscriber | None = subscriber
+        self._say = say
+
+    def __call__(self, event: Event) -> None:
+        if self._subscriber is None:
+            return
+        try:
+            self._subscriber(event)
+        except Exception as error:
+            self._subscriber = None
+            what = f"{type(error).__name__}: {error}"
+            self._say(f"{self._name} fails and is told no more of the run, which goes on: {what}")
 
 
 class MetricsFile:

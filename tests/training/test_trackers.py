@@ -1,0 +1,111 @@
+"""Trackers: what each is told, and what stands where it keeps it. Those that are installed are run for real."""
+
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from graft.errors import ConfigError
+from graft.training import TRACKERS, Ended, Evaluated, Saved, Started, TrackedRun, Warned, check_trackers
+from graft.training.trackers import Tracker
+from tests.training.test_events import stepped
+
+EVERY = [
+    pytest.param(name, marks=[] if find_spec(name) else [pytest.mark.skip(f"{name} is not installed")])
+    for name in TRACKERS
+]
+
+
+class Notebook(Tracker):
+    """Keeps what it is told, and greets as libraries do."""
+
+    def begin(self, done: int) -> None:
+        print("Welcome!")
+        self.said: list[object] = [f"after {done}"]
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self.said.append((step, dict(figures)))
+
+    def warn(self, step: int, what: str) -> None:
+        self.said.append((step, what))
+
+    def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
+        self.said.append((step, dict(final), why, whole))
+
+
+def a_run(folder: Path) -> TrackedRun:
+    return TrackedRun("first", "0123456789abcdef", folder, {"train.seed": 42, "lora.modules_to_save": ["lm_head"]})
+
+
+def tell(tracker: Tracker, folder: Path, *, done: int = 0) -> None:
+    tracker(Started(done, done + 2, 3.0))
+    tracker(stepped(done + 1))
+    tracker(Warned(done + 1, "odd", ["rows.json:1"]))
+    tracker(Saved(done + 1, folder))
+    tracker(stepped(done + 2, held_out_loss=2.5))
+    tracker(Evaluated(done + 2, {"loss": 2.5, "rouge_l": 0.5}))
+    tracker(Ended(done + 2, "all steps are done", True, {"loss": 2.5}))
+
+
+def test_events_become_figures_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = Notebook(a_run(tmp_path))
+    tell(notebook, tmp_path, done=4)
+    begun, first, warning, second, measured, end = notebook.said
+    assert begun == "after 4"
+    assert isinstance(first, tuple)
+    assert first[0] == 5
+    assert first[1]["train/loss"] == 0.5
+    assert set(first[1]) == {f"train/{name}" for name in (
+        "loss", "lr", "grad_norm", "samples", "tokens_executed", "tokens_trained", "peak_memory_bytes"
+    )}  # fmt: skip
+    assert warning == (5, "step 5: odd: rows.json:1")
+    assert isinstance(second, tuple)
+    assert second[0] == 6
+    assert measured == (6, {"held_out/loss": 2.5, "held_out/rouge_l": 0.5})
+    assert end == (6, {"final/loss": 2.5}, "all steps are done", True)
+    assert capsys.readouterr() == ("", "Welcome!\n"), "standard output carries results alone"
+
+
+def test_what_is_not_installed_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_trackers([])
+    monkeypatch.setattr("graft.training.trackers.find_spec", lambda name: sys if name == "mlflow" else None)
+    check_trackers(["mlflow"])
+    with pytest.raises(ConfigError, match=r"report\.to names trackio, which is not installed") as caught:
+        check_trackers(["mlflow", "trackio"])
+    assert caught.value.fix.startswith("pip install 'graft-llm[trackio]'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_every_tracker_that_is_installed_takes_a_run_and_the_run_resumed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tell(TRACKERS[name](a_run(tmp_path)), tmp_path)
+    tell(TRACKERS[name](a_run(tmp_path)), tmp_path, done=2)
+    if name == "tensorboard":
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        kept = EventAccumulator(str(tmp_path / "tensorboard"))
+        kept.Reload()
+        assert [(e.step, round(e.value, 4)) for e in kept.Scalars("train/loss")] == [
+            (1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4),
+        ]  # fmt: skip
+        assert [e.value for e in kept.Scalars("held_out/rouge_l")] == [0.5, 0.5]
+    if name == "mlflow":
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+        (run,) = client.search_runs([client.get_experiment_by_name("graft").experiment_id])
+        assert run.data.params == {"train.seed": "42", "lora.modules_to_save": "['lm_head']"}
+        assert run.data.metrics["final/loss"] == 2.5
+        assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2, 3, 4]
+        assert run.info.status == "FINISHED"
+    if name == "wandb":
+        assert list((tmp_path / "wandb").glob("offline-run-*-0123456789abcdef"))
+    if name == "trackio":
+        assert list((tmp_path / "trackio").glob("*.db"))
