@@ -41,8 +41,8 @@ class WordMemo:
         self._library = tokenizers.Tokenizer.from_str(json.dumps(bare))
         self._merge: Any = self._library.model.tokenize
         self._begin = {id for token, id in spec["model"]["vocab"].items() if token.startswith(_SPACE)}
-        self._behind_space: dict[str, list[int]] = {}
-        self._at_start: dict[str, list[int]] = {}
+        self._behind_space: dict[str, tuple[int, ...]] = {}
+        self._at_start: dict[str, tuple[int, ...]] = {}
 
     def takes(self, text: str) -> bool:
         """Whether `text` is a sequence of short words with one space between them."""
@@ -61,20 +61,20 @@ class WordMemo:
             for one, some in zip(first, words, strict=True)
         ]
 
-    def _learn(self, known: dict[str, list[int]], words: set[str], *, space: str) -> None:
+    def _learn(self, known: dict[str, tuple[int, ...]], words: set[str], *, space: str) -> None:
         if len(known) + len(words - known.keys()) > _KEPT:
             known.clear()
         new = words - known.keys()
         alone = new & {""} if space else new
-        known.update((word, [token.id for token in self._merge(space + word)]) for word in alone)
+        known.update((word, tuple(token.id for token in self._merge(space + word))) for word in alone)
         several = list(new - alone)
         known.update(zip(several, self._ids_of_several(several), strict=True))
 
-    def _ids_of_several(self, words: Sequence[str]) -> Iterator[list[int]]:
+    def _ids_of_several(self, words: Sequence[str]) -> Iterator[tuple[int, ...]]:
         """Ids of words behind a space. Many in one text are sooner done, and begin where a space does."""
         texts = ["".join(map(_SPACE.__add__, words[at : at + _TOGETHER])) for at in range(0, len(words), _TOGETHER)]
         for encoded in self._library.encode_batch_fast(texts, add_special_tokens=False):
-            ids = encoded.ids
+            ids = tuple(encoded.ids)
             begins = [place for place, id in enumerate(ids) if id in self._begin]
             yield from (ids[start:stop] for start, stop in pairwise([*begins, len(ids)]))
 
