@@ -1,7 +1,8 @@
 """A tokenizer that can be read: a token a character, and one before a text that begins a sequence."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 BOS, EOS, OPENING = 1, 2, 3
@@ -31,8 +32,10 @@ class Characters:
     greedy_tokens: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     token_names: Mapping[str, str] = field(default_factory=lambda: {"bos_token": "<s>", "eos_token": "</s>"})
 
-    def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
-        return [[OPENING] * first + ids(text) for text in texts]
+    def encode_soon(
+        self, texts: Sequence[tuple[str, bool]], library: Executor
+    ) -> Callable[[], Sequence[Sequence[int]]]:
+        return lambda: [[OPENING] * first + ids(text) for text, first in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text, special tokens spelt out."""

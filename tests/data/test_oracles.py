@@ -315,6 +315,7 @@ def check_with_a_real_tokenizer(name: str, conversation: Conversation) -> None:
     template = load_template(name)
     before, after = FRAMES.get(name, ("", ""))
     said = [f"{before}{m.content}{after}" for m in conversation.messages if m.trained]
+    said = [text.replace("\u2581", " ") for text in said]  # how SentencePiece writes a space: no vocabulary has both
     sample = encode_conversation(conversation, template, SEEDLING)
     runs = [
         list(run)

@@ -1,6 +1,7 @@
 """What the data need of a tokenizer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from typing import Protocol
 
 
@@ -28,6 +29,13 @@ class Codec(Protocol):
         """What templates call special tokens, such as `eos_token`, and their spellings."""
         ...
 
-    def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
-        """Ids of each text; `first` tells the beginning of a sequence from its continuation. Never a special token."""
+    def encode_soon(
+        self, texts: Sequence[tuple[str, bool]], library: Executor
+    ) -> Callable[[], Sequence[Sequence[int]]]:
+        """Begin to encode texts; what is returned gives the ids of each, never a special token.
+
+        Args:
+            texts: each with whether it begins a sequence, or continues one.
+            library: does what needs no Python, while other work is done.
+        """
         ...

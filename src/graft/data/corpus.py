@@ -162,7 +162,7 @@ class CorpusBuilder:
 
     def _append(self, sample: TokenSequence) -> None:
         columns, shares, source = self._columns, sample.shares, sample.source
-        columns["ids"].extend(sample.ids)
+        columns["ids"].extend(array(COLUMNS["ids"], sample.ids))
         columns["marks"].frombytes(bytes(sample.trained if shares is None else map(self._mark, shares)))
         self._tokens += len(sample)
         columns["ends"].append(self._tokens)

@@ -1,7 +1,7 @@
 """Conversations -> token sequences: ids and mask are appended by one function, so they cannot diverge."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from graft.data.template import Template
 from graft.errors import DataError
 from graft.records import Conversation, Message, Piece, TokenSequence
 
-_BATCH = 256  # conversations whose texts the tokenizer is given together, which it encodes in parallel
+_BATCH = 1024  # conversations whose texts the tokenizer is given together, which it encodes in parallel
 
 _Samples = list[TokenSequence]
 _Run = tuple[int, bool | None]
@@ -46,7 +46,9 @@ def encode_prompt(
         if any("\ud800" <= character <= "\udfff" for character in message.content + message.context):
             raise DataError("the message is not valid Unicode", fix="write it as UTF-8")
     pieces = template.prompt(messages, tools, codec)
-    return _join(pieces, iter(_encode_texts(_texts(pieces, codec), codec)), codec, bos=template.adds_bos)[0]
+    with ThreadPoolExecutor(1) as library:
+        encoded = codec.encode_soon(_texts(pieces, codec), library)()
+    return _join(pieces, iter(encoded), codec, bos=template.adds_bos)[0]
 
 
 def encode_each(
@@ -68,34 +70,35 @@ def encode_any(
 ) -> Iterator[tuple[Conversation, _Samples | DataError]]:
     """`encode_each`, but a conversation that the template has no place for comes with what is wrong with it.
 
-    While the tokenizer encodes one batch, the next one is read and rendered.
+    While the tokenizer encodes one batch, the one before is given out, and the next one is read and rendered.
     """
     waiting = iter(conversations)
     before: _Batch | None = None
-    with ThreadPoolExecutor(1) as tokenizing:
+    with ThreadPoolExecutor(1) as library:
         while batch := list(islice(waiting, _BATCH)):
             rendered = [_render(conversation, template, codec) for conversation in batch]
             texts = [text for samples in rendered for pieces in _pieces_of(samples) for text in _texts(pieces, codec)]
-            encoded = tokenizing.submit(_encode_texts, texts, codec)
+            ids = before.ids() if before else []
+            begun = _Batch(batch, rendered, codec.encode_soon(texts, library))
             if before:
-                yield from before.joined(template, codec, prompt_weight)
-            before = _Batch(batch, rendered, encoded)
+                yield from before.joined(ids, template, codec, prompt_weight)
+            before = begun
         if before:
-            yield from before.joined(template, codec, prompt_weight)
+            yield from before.joined(before.ids(), template, codec, prompt_weight)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Conversations, the pieces of each one's samples, and the ids of their texts once the tokenizer has them."""
+    """Conversations, the pieces of each one's samples, and what gives the ids of their texts, in order."""
 
     conversations: Sequence[Conversation]
     rendered: Sequence[list[list[Piece]] | DataError]
-    encoded: "Future[list[list[int]]]"
+    ids: Callable[[], Sequence[Sequence[int]]]
 
     def joined(
-        self, template: Template, codec: Codec, prompt_weight: float
+        self, ids: Sequence[Sequence[int]], template: Template, codec: Codec, prompt_weight: float
     ) -> Iterator[tuple[Conversation, _Samples | DataError]]:
-        encoded = iter(self.encoded.result())
+        encoded = iter(ids)
         for conversation, rendered in zip(self.conversations, self.rendered, strict=True):
             if isinstance(rendered, DataError):
                 yield conversation, rendered
@@ -147,17 +150,8 @@ def _texts(pieces: Sequence[Piece], codec: Codec) -> list[tuple[str, bool]]:
     return texts
 
 
-def _encode_texts(texts: Sequence[tuple[str, bool]], codec: Codec) -> list[list[int]]:
-    """The ids of each text, in order."""
-    encoded = {
-        begins: iter(codec.encode_many([text for text, of in texts if of == begins], first=begins))
-        for begins in (True, False)
-    }
-    return [next(encoded[begins]) for _, begins in texts]
-
-
 def _join(
-    pieces: Sequence[Piece], encoded: Iterator[list[int]], codec: Codec, *, bos: bool
+    pieces: Sequence[Piece], encoded: Iterator[Sequence[int]], codec: Codec, *, bos: bool
 ) -> tuple[list[int], list[_Run]]:
     """Ids, and how many in a row are trained alike.
 

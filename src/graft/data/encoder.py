@@ -19,6 +19,7 @@ from graft.records import Conversation, Source, TokenSequence
 
 TooLong = Literal["drop", "cut", "error"]
 Look = Callable[[Conversation, Sequence[TokenSequence]], None]
+_BETWEEN_SEARCHES = 100_000  # objects, of a few thousand rows
 _SHOWN = 5  # rows named before "and n more"
 
 
@@ -131,7 +132,7 @@ class Encoder:
         Raises:
             DataError: `too_long` is error and a sample is, or the template has no place for something.
         """
-        with _old_objects_left_alone():
+        with _seldom_searched():
             for conversation, samples in encode_each(conversations, self.template, self.codec, self.prompt_weight):
                 if self.look:
                     self.look(conversation, samples)
@@ -172,13 +173,16 @@ def encode_all(conversations: Iterable[Conversation], template: Template, codec:
 
 
 @contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
-    """Rows make many short-lived objects, so Python searches for cyclic garbage often; the million objects of the
-    libraries, which a full search goes through in 0.25 s, are left out of it."""
+def _seldom_searched() -> Iterator[None]:
+    """Rows make many short-lived objects and no cycles, so Python's searches for cyclic garbage are in vain: they are
+    made seldom, and without the million objects of the libraries, which take 0.25 s."""
+    before = gc.get_threshold()
     gc.freeze()
+    gc.set_threshold(_BETWEEN_SEARCHES, *before[1:])
     try:
         yield
     finally:
+        gc.set_threshold(*before)
         gc.unfreeze()
 
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import compress
 from operator import not_
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from graft.errors import ModelError
 from graft.model import spm
 from graft.model.quiet import quiet
-from graft.model.word_memo import WordMemo, words_stand_alone
+from graft.model.word_memo import Merged, WordMemo, words_stand_alone
 
 JSON, SPM, CONFIG = "tokenizer.json", "tokenizer.model", "tokenizer_config.json"
 CLASS = "PreTrainedTokenizerFast"  # the class that takes tokenizer.json as it is, in every version of transformers
@@ -54,10 +55,7 @@ class Tokenizer:
         self._opening = _private(spec)
         continued = spec | {part: _continued(spec[part]) for part in _PREFIXING}
         self._continuing = _private(continued) if continued != spec else self._opening
-        self._memos = {
-            first: WordMemo(part) if words_stand_alone(part) else None
-            for first, part in ((True, spec), (False, continued))
-        }
+        self._memo = WordMemo(spec) if words_stand_alone(spec) else None
         added = self._opening.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special) | set(hf.all_special_ids)
         self.special_tokens: dict[str, int] = {self._opening.id_to_token(id) or "": id for id in self.special_ids}
@@ -116,13 +114,39 @@ class Tokenizer:
         return self._backend(first).encode(text, add_special_tokens=False).ids
 
     def encode_many(self, texts: Sequence[str], *, first: bool) -> list[list[int]]:
-        """`encode` of each text: by words that were seen before, or by the library, in parallel."""
-        memo = self._memos[first]
-        by_words = [memo is not None and memo.takes(text) for text in texts]
-        known = iter(memo.encode_many(list(compress(texts, by_words))) if memo else ())
+        """`encode` of each text."""
+        with ThreadPoolExecutor(1) as library:
+            return [list(ids) for ids in self.encode_soon([(text, first) for text in texts], library)()]
+
+    def encode_soon(
+        self, texts: Sequence[tuple[str, bool]], library: Executor
+    ) -> Callable[[], Sequence[Sequence[int]]]:
+        """As `Codec.encode_soon`: by words that were seen before, or by the library, in parallel."""
+        memo = self._memo
+        by_words = [memo is not None and memo.takes(text, first=first) for text, first in texts]
         others = list(compress(texts, map(not_, by_words)))
-        encoded = iter(self._backend(first).encode_batch_fast(others, add_special_tokens=False))
-        return [next(known) if of_memo else next(encoded).ids for of_memo in by_words]
+        new, ids_by_words = memo.look_up(list(compress(texts, by_words))) if memo else ([], lambda merged: [])
+
+        def encode() -> tuple[Merged, dict[bool, list[tokenizers.Encoding]]]:
+            whole = {
+                begins: self._backend(begins).encode_batch_fast(
+                    [text for text, first in others if first == begins], add_special_tokens=False
+                )
+                for begins in (True, False)
+            }
+            return memo.merge(new) if memo else [], whole
+
+        asked = library.submit(encode)  # one task: every change of threads costs
+
+        def ids() -> Sequence[Sequence[int]]:
+            merged, whole = asked.result()
+            of_words, of_library = iter(ids_by_words(merged)), {first: iter(some) for first, some in whole.items()}
+            return [
+                next(of_words) if known else next(of_library[first]).ids
+                for known, (_, first) in zip(by_words, texts, strict=True)
+            ]
+
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` as a continuation: a space at its beginning stays, special tokens say nothing.

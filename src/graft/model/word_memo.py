@@ -7,7 +7,8 @@ the same.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -18,8 +19,13 @@ _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
 _PREPEND = {"type": "Prepend", "prepend": _SPACE}
 _KEPT = 2**17  # words, about 40 MB; a book has fewer
 _MEAN = 12  # characters of a word at most, on average; what is longer, such as Chinese, does not come again
+_BARE = " "  # marks a word that begins a text, with no space before it
+_ID = "i"  # how the ids of words are packed: what is packed is joined sooner than lists of numbers
+_SIZE = array(_ID).itemsize
 _TOGETHER = 64  # words that the library is given in one text
 _OTHERWISE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+
+Merged = Sequence[tokenizers.Encoding]
 
 
 class WordMemo:
@@ -39,44 +45,60 @@ class WordMemo:
             "truncation": None,
         }
         self._library = tokenizers.Tokenizer.from_str(json.dumps(bare))
-        self._merge: Any = self._library.model.tokenize
         self._begin = {id for token, id in spec["model"]["vocab"].items() if token.startswith(_SPACE)}
-        self._behind_space: dict[str, tuple[int, ...]] = {}
-        self._at_start: dict[str, tuple[int, ...]] = {}
+        self._known: dict[str, bytes] = {}
 
-    def takes(self, text: str) -> bool:
+    def takes(self, text: str, *, first: bool) -> bool:
         """Whether `text` is a sequence of short words with one space between them."""
-        odd = not text or "  " in text or _SPACE in text or (self._prepends and text[0] == " ")
+        odd = not text or "  " in text or _SPACE in text or (first and self._prepends and text[0] == " ")
         return not odd and (text.count(" ") + 1) * _MEAN > len(text)
 
-    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; it `takes` them all."""
-        words = [text.split(" ") for text in texts]
-        first = [[] if self._prepends else [some.pop(0)] for some in words]
-        self._learn(self._behind_space, set(chain.from_iterable(words)), space=_SPACE)
-        self._learn(self._at_start, set(chain.from_iterable(first)), space="")
-        start, behind = self._at_start.__getitem__, self._behind_space.__getitem__
-        return [
-            list(chain(chain.from_iterable(map(start, one)), chain.from_iterable(map(behind, some))))
-            for one, some in zip(first, words, strict=True)
-        ]
+    def look_up(self, texts: Sequence[tuple[str, bool]]) -> tuple[list[str], Callable[[Merged], list[Sequence[int]]]]:
+        """For texts that it `takes`, each with whether it is the `first` of a sequence: what the library has to `merge`
+        before the ids of each are known, and what then gives them."""
+        words = [text.split(" ") for text, _ in texts]
+        for some, (_, first) in zip(words, texts, strict=True):
+            if not (first and self._prepends):
+                some[0] = _BARE + some[0]
+        if len(self._known) > _KEPT:
+            self._known = {}  # the old ones still answer what was asked before
+        known = self._known
+        found = [_ids_of(some, known) for some in words]
+        new = set(chain.from_iterable(some for some, ids in zip(words, found, strict=True) if ids is None))
+        new -= known.keys()
+        alone = [word for word in new if not word or word.startswith(_BARE)]
+        several = list(new.difference(alone))
+        # Many words in one text are sooner done; each begins where a space does.
+        spelt = ["".join(map(_SPACE.__add__, several[at : at + _TOGETHER])) for at in range(0, len(several), _TOGETHER)]
+        spelt += [word.removeprefix(_BARE) if word else _SPACE for word in alone]
 
-    def _learn(self, known: dict[str, tuple[int, ...]], words: set[str], *, space: str) -> None:
-        if len(known) + len(words - known.keys()) > _KEPT:
-            known.clear()
-        new = words - known.keys()
-        alone = new & {""} if space else new
-        known.update((word, tuple(token.id for token in self._merge(space + word))) for word in alone)
-        several = list(new - alone)
-        known.update(zip(several, self._ids_of_several(several), strict=True))
+        def ids(merged: Merged) -> list[Sequence[int]]:
+            known.update(zip(several + alone, self._ids_by_word(merged), strict=True))
+            packed = (
+                b"".join(map(known.__getitem__, some)) if ids is None else ids
+                for some, ids in zip(words, found, strict=True)
+            )
+            return [array(_ID, some) for some in packed]
 
-    def _ids_of_several(self, words: Sequence[str]) -> Iterator[tuple[int, ...]]:
-        """Ids of words behind a space. Many in one text are sooner done, and begin where a space does."""
-        texts = ["".join(map(_SPACE.__add__, words[at : at + _TOGETHER])) for at in range(0, len(words), _TOGETHER)]
-        for encoded in self._library.encode_batch_fast(texts, add_special_tokens=False):
-            ids = tuple(encoded.ids)
-            begins = [place for place, id in enumerate(ids) if id in self._begin]
-            yield from (ids[start:stop] for start, stop in pairwise([*begins, len(ids)]))
+        return spelt, ids
+
+    def merge(self, spelt: list[str]) -> Merged:
+        return self._library.encode_batch_fast(spelt, add_special_tokens=False)
+
+    def _ids_by_word(self, merged: Sequence[tokenizers.Encoding]) -> Iterator[bytes]:
+        for encoding in merged:
+            ids = encoding.ids
+            begins = [place * _SIZE for place, id in enumerate(ids) if place and id in self._begin]
+            packed = array(_ID, ids).tobytes()
+            yield from (packed[start:stop] for start, stop in pairwise([0, *begins, len(packed)]))
+
+
+def _ids_of(words: Sequence[str], known: Mapping[str, bytes]) -> bytes | None:
+    """The ids of these words in a row; None where one is not known."""
+    try:
+        return b"".join(map(known.__getitem__, words))
+    except KeyError:
+        return None
 
 
 def words_stand_alone(spec: dict[str, Any]) -> bool:
