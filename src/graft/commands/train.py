@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import Adapter, Bank, create_adapter
+from graft.adapters import Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
 from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, settings_hash, standing_of
 from graft.commands.run import Outcome, Run, Say, result_in
@@ -118,20 +118,14 @@ def train(
             say(note)
         record = data_record(config.data)
         data = run_data(config, record, samples)
-        check_steering(config, len(samples.held_out))
         if standing == "unfinished":
             check_data(out, data)
-        seed_everything(config.train.seed)
-        base = open_base(config.model)
-        _check_offload(config, base)
-        bank = Bank(base.model)
-        slot = bank.add(_fresh_adapter(config, base))
+        base, bank, slot, batches = _prepare(config, samples)
         adapter = bank.adapters[slot]
-        samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
         provenance = provenance_of(config.model, base, template, record)
         run = Run(config, out, base, adapter, provenance, samples, data, say)
         figures = figures_of(config, base, bank, slot, template)
-        training = assemble(config, bank, slot, _batches(config, samples), held_out=samples.held_out, figures=figures)
+        training = assemble(config, bank, slot, batches, held_out=samples.held_out, figures=figures)
         training.saves, training.save_every = Saves(partial(run.snapshot, training)), config.checkpoint.every
         training.restore = partial(run.roll_back, training)
         training.signals = signals
@@ -184,14 +178,8 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     if out is not None:
         standing_of(config, out)
     samples, _ = _read_samples(config)
-    check_steering(config, len(samples.held_out))
-    base = open_base(config.model)
-    _check_offload(config, base)
-    bank = Bank(base.model)
-    slot = bank.add(_fresh_adapter(config, base))
+    _, bank, slot, batches = _prepare(config, samples)
     adapter = bank.adapters[slot]
-    samples.check_positions(base, virtual_tokens=adapter.virtual_tokens)
-    batches = _batches(config, samples)
     batches.check_fit(config.train.max_tokens, virtual_tokens=adapter.virtual_tokens)
     forests = [
         forest
@@ -214,8 +202,27 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
     )
 
 
-def _fresh_adapter(config: Config, base: Base) -> Adapter:
-    return create_adapter(base.model, config, encode=lambda text: base.tokenizer.encode(text, first=False))
+def _prepare(config: Config, samples: Samples) -> tuple[Base, Bank, int, Batches]:
+    """The base in a bank, the slot of a new adapter there, and the batches of each step.
+
+    Raises:
+        GraftError: settings, data and model do not fit each other.
+    """
+    check_steering(config, len(samples.held_out))
+    seed_everything(config.train.seed)
+    base = open_base(config.model)
+    _check_offload(config, base)
+    bank = Bank(base.model)
+    slot = bank.add(create_adapter(base.model, config, encode=lambda text: base.tokenizer.encode(text, first=False)))
+    samples.check_positions(base, virtual_tokens=bank.adapters[slot].virtual_tokens)
+    batches = Batches(
+        samples.train,
+        global_batch=config.train.global_batch,
+        epochs=config.train.epochs,
+        max_steps=config.train.max_steps,
+        seed=config.train.seed,
+    )
+    return base, bank, slot, batches
 
 
 def _check_offload(config: Config, base: Base) -> None:
@@ -230,16 +237,6 @@ def _read_samples(config: Config) -> tuple[Samples, Template]:
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
     return read_samples(config.data, template, tokenizer), template
-
-
-def _batches(config: Config, samples: Samples) -> Batches:
-    return Batches(
-        samples.train,
-        global_batch=config.train.global_batch,
-        epochs=config.train.epochs,
-        max_steps=config.train.max_steps,
-        seed=config.train.seed,
-    )
 
 
 def assemble(
