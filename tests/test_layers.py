@@ -19,7 +19,7 @@ LAYERS = {
     **dict.fromkeys(("data", "forest", "model", "adapters", "seedling"), 1),
     **dict.fromkeys(("training", "infer", "plan"), 2),
     **dict.fromkeys(("bench", "evaluation", "serve", "report"), 3),
-    **dict.fromkeys(("commands", "cli", "cli_data", "cli_options", "cli_synth", "__init__"), 4),
+    **dict.fromkeys(("commands", "cli", "cli_data", "cli_options", "cli_synth", "__init__", "__main__"), 4),
 }
 # Layer 0 is a handful of files and layer 4 wires all together; in between a folder knows itself and what is below.
 OPEN_LAYERS = {0, 4}

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from graft import __version__
 from graft.cli_data import data_app
 from graft.cli_options import ConfigFile, Data, Format, Json, Model, Settings, given_settings
 from graft.cli_synth import synth
@@ -39,6 +40,20 @@ app.command(
 Out = Annotated[Path | None, typer.Option("--out", help="Folder to write; a free one under runs/ unless given.")]
 AdapterPath = Annotated[str | None, typer.Option("--adapter", help="Folder of an adapter, or of the run that made it.")]
 Tokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(f"graft {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version.")]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Options that need no verb."""
 
 
 @app.command(epilog="Example: graft demo")

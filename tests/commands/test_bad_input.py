@@ -12,6 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 
+from graft import __version__
 from graft.evaluation.conform import TOLERANCES
 from graft.seedling import demo_train_path, seedling_path
 from tests.commands.conftest import Graft
@@ -266,8 +267,12 @@ def test_a_merge_that_is_not_proven_is_not_handed_over(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_version_is_said(graft: Graft) -> None:
+    assert graft("--version").out == f"graft {__version__}\n"
+
+
 def test_the_command_itself_leaves_with_the_code(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from graft.cli import main; main()"]
+    command = [sys.executable, "-m", "graft"]
     ended = subprocess.run(
         [*command, "train", "--data", "nowhere.json", "--json"], capture_output=True, text=True, cwd=tmp_path
     )

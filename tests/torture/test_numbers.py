@@ -1,7 +1,9 @@
 """A NaN in one row, and memory that only the longest forests break."""
 
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +129,30 @@ LEFT = 100 << 20
 """Bytes: enough for a forest of some 1,300 tokens of the seedling, and not for one of 2,400."""
 
 
+@pytest.fixture(params=["address space", "control group"])
+def limit(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """What limits memory: an allocation is refused, or whoever makes it is killed."""
+    if request.param == "address space":
+        yield {}
+        return
+    version_1 = Path("/sys/fs/cgroup/memory")
+    folder = (version_1 if version_1.is_dir() else version_1.parent) / f"graft-torture-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"this user makes no control group: {error}")
+    limits = any((folder / f"memory.{most}").exists() for most in ("max", "limit_in_bytes"))
+    if limits:
+        yield {"group": str(folder)}
+    folder.rmdir()
+    if not limits:
+        pytest.skip("control groups limit no memory here")
+
+
 @pytest.mark.slow
-def test_memory_that_only_the_longest_forests_break_comes_to_the_same_update(zygote: Zygote, tmp_path: Path) -> None:
+def test_memory_that_only_the_longest_forests_break_comes_to_the_same_update(
+    limit: dict[str, str], zygote: Zygote, tmp_path: Path
+) -> None:
     rows = rows_of_demo(160)
     many_words = " ".join(row["output"] for row in rows[:60])[:900]
     for row in rows[3::4]:
@@ -143,7 +167,7 @@ def test_memory_that_only_the_longest_forests_break_comes_to_the_same_update(zyg
     code, words = zygote.live(arguments(tmp_path / "whole"))
     assert code == 0, words
     assert "warning" not in words
-    narrow = {"function": "Training.run", "more": LEFT}
+    narrow = {"function": "Training.run", "more": LEFT, **limit}
     code, words = zygote.live(arguments(tmp_path / "narrow"), memory=narrow)
     assert code == 0, words
     assert "Traceback" not in words

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from graft.data.statistics import Statistics
 from graft.data.view import Cell
+from graft.staging import replace_file
 
 _OURS, _LIMIT = "#4a7ebb", "#c0504d"
 _BINS = 40
@@ -83,7 +84,7 @@ def write_data_report(
         rows=rows,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    replace_file(path, html.encode())
 
 
 def data_pictures(statistics: Statistics) -> str:
