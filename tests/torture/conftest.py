@@ -50,10 +50,10 @@ class Zygote:
         self._send_life(self.train(folder / "warm"), folder / "warm.words")
         assert self.answer() == "ready"
 
-    def train(self, out: Path, *more: str, settings: tuple[str, ...] = SETTINGS) -> list[str]:
+    def train(self, out: Path, *more: str, settings: tuple[str, ...] = SETTINGS, rows: Path | None = None) -> list[str]:
         """The arguments of a run in `out`; `more` are settings over the others."""
         sets = [part for setting in (*settings, *more) for part in ("--set", setting)]
-        return ["train", "--data", str(self._rows), "--out", str(out), *sets]
+        return ["train", "--data", str(rows or self._rows), "--out", str(out), *sets]
 
     def begin(self, arguments: list[str], **fate: Any) -> Life:
         words = self._folder / "words"

@@ -1,9 +1,7 @@
 """A NaN in one row, and memory that only the longest forests break."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +69,8 @@ def rows_of_steps(data: Path, steps: range) -> list[int]:
 
 
 def command(zygote: Zygote, base: Path, data: Path, out: Path, *more: str) -> list[str]:
-    arguments = zygote.train(out, "data.held_out=0", *more, settings=(*SETTINGS, *EVERY_STEP))
-    arguments[arguments.index("--data") + 1] = str(data)
-    return [*arguments, "--model", str(base)]
+    settings = (*SETTINGS, *EVERY_STEP)
+    return [*zygote.train(out, "data.held_out=0", *more, settings=settings, rows=data), "--model", str(base)]
 
 
 def test_a_nan_in_one_row_is_named_and_the_weights_are_those_of_the_step_before(
@@ -129,45 +126,26 @@ LEFT = 100 << 20
 """Bytes: enough for a forest of some 1,300 tokens of the seedling, and not for one of 2,400."""
 
 
-@pytest.fixture(params=["address space", "control group"])
-def limit(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """What limits memory: an allocation is refused, or whoever makes it is killed."""
-    if request.param == "address space":
-        yield {}
-        return
-    version_1 = Path("/sys/fs/cgroup/memory")
-    folder = (version_1 if version_1.is_dir() else version_1.parent) / f"graft-torture-{os.getpid()}"
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"this user makes no control group: {error}")
-    limits = any((folder / f"memory.{most}").exists() for most in ("max", "limit_in_bytes"))
-    if limits:
-        yield {"group": str(folder)}
-    folder.rmdir()
-    if not limits:
-        pytest.skip("control groups limit no memory here")
-
-
-@pytest.mark.slow
-def test_memory_that_only_the_longest_forests_break_comes_to_the_same_update(
-    limit: dict[str, str], zygote: Zygote, tmp_path: Path
-) -> None:
+def longest_rows(path: Path) -> Path:
+    """Rows of which every fourth one is many times as long as the others."""
     rows = rows_of_demo(160)
     many_words = " ".join(row["output"] for row in rows[:60])[:900]
     for row in rows[3::4]:
         row["output"] = many_words
-    data = written(tmp_path / "rows.jsonl", rows)
+    return written(path, rows)
+
+
+@pytest.mark.slow
+def test_memory_that_only_the_longest_forests_break_comes_to_the_same_update(zygote: Zygote, tmp_path: Path) -> None:
+    data = longest_rows(tmp_path / "rows.jsonl")
 
     def arguments(out: Path) -> list[str]:
-        given = zygote.train(out, settings=LONG)
-        given[given.index("--data") + 1] = str(data)
-        return given
+        return zygote.train(out, settings=LONG, rows=data)
 
     code, words = zygote.live(arguments(tmp_path / "whole"))
     assert code == 0, words
     assert "warning" not in words
-    narrow = {"function": "Training.run", "more": LEFT, **limit}
+    narrow = {"function": "Training.run", "more": LEFT}
     code, words = zygote.live(arguments(tmp_path / "narrow"), memory=narrow)
     assert code == 0, words
     assert "Traceback" not in words

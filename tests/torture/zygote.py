@@ -102,19 +102,10 @@ def send_signals(function: str, number: int, names: list[str]) -> None:
     at_entry(function, number, send)
 
 
-def limit_memory(function: str, more: int, group: str = "") -> None:
-    """From when this function is entered first, the process may have so many bytes more than it has then: it is told
-    so when it asks for them, or, in the control group with this folder, is killed when it takes them."""
+def limit_memory(function: str, more: int) -> None:
+    """From when this function is entered first, the process may have so many bytes more than it has then."""
 
     def limit() -> None:
-        if group:
-            folder = Path(group)
-            (folder / "cgroup.procs").write_text(str(os.getpid()))
-            version_2 = (folder / "memory.current").exists()
-            used, most = ("current", "max") if version_2 else ("usage_in_bytes", "limit_in_bytes")
-            limit = int((folder / f"memory.{used}").read_text()) + more
-            (folder / f"memory.{most}").write_text(str(limit))
-            return
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + more
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
