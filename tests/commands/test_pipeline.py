@@ -150,6 +150,11 @@ def test_resume_gives_the_bits_of_the_run_that_was_not_broken_off(
     assert "lora.r 16 -> 2" in changed.err
 
 
+def test_biases_that_the_base_has_not_are_spoken_of(graft: Graft, rows: Path) -> None:
+    ran = graft("train", "--data", rows, *QUICK, "--set", "lora.bias=all", "--dry-run", "--json")
+    assert ran.json["notes"][-1] == "lora.bias=all trains none: no layer that it means has a bias"
+
+
 def test_dry_run_says_what_would_be_done_and_writes_nothing(graft: Graft, rows: Path, tmp_path: Path) -> None:
     ran = graft("train", "--data", rows, "--out", tmp_path / "run", *QUICK, "--dry-run", "--json")
     assert ran.code == 0, ran.err

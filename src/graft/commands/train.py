@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from graft.adapters import Bank, create_adapter
+from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
 from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, settings_hash, standing_of
 from graft.commands.run import Outcome, Run, Say, result_in
@@ -122,6 +122,8 @@ def train(
             check_data(out, data)
         base, bank, slot, batches = _prepare(config, samples)
         adapter = bank.adapters[slot]
+        for note in _missing_biases(config, adapter):
+            say(note)
         provenance = provenance_of(config.model, base, template, record)
         run = Run(config, out, base, adapter, provenance, samples, data, say)
         figures = figures_of(config, base, bank, slot, template)
@@ -198,7 +200,7 @@ def outlook(config: Config, out: Path | None = None) -> Outlook:
         tokens_executed=sum(len(forest) for forest in forests),
         tokens_trained=sum(forest.trained_tokens for forest in forests),
         trained_parameters=adapter.trained_parameters,
-        notes=samples.notes,
+        notes=[*samples.notes, *_missing_biases(config, adapter)],
     )
 
 
@@ -223,6 +225,14 @@ def _prepare(config: Config, samples: Samples) -> tuple[Base, Bank, int, Batches
         seed=config.train.seed,
     )
     return base, bank, slot, batches
+
+
+def _missing_biases(config: Config, adapter: Adapter) -> list[str]:
+    """What is to be said where biases are asked for and the base has none, as Llama's has."""
+    asked = config.lora.bias if "lora" in config.method.split("+") else "none"
+    if asked == "none" or any(name.endswith("bias") for name, _ in adapter.named_parameters()):
+        return []
+    return [f"lora.bias={asked} trains none: no layer that it means has a bias"]
 
 
 def _check_offload(config: Config, base: Base) -> None:
