@@ -64,10 +64,10 @@ class WordMemo:
             self._known = {}  # the old ones still answer what was asked before
         known = self._known
         found = [_ids_of(some, known) for some in words]
-        new = set(chain.from_iterable(some for some, ids in zip(words, found, strict=True) if ids is None))
-        new -= known.keys()
+        seen = set(chain.from_iterable(some for some, ids in zip(words, found, strict=True) if ids is None))
+        new = [word for word in seen if word not in known]
         alone = [word for word in new if not word or word.startswith(_BARE)]
-        several = list(new.difference(alone))
+        several = [word for word in new if word and not word.startswith(_BARE)]
         # Many words in one text are sooner done; each begins where a space does.
         spelt = ["".join(map(_SPACE.__add__, several[at : at + _TOGETHER])) for at in range(0, len(several), _TOGETHER)]
         spelt += [word.removeprefix(_BARE) if word else _SPACE for word in alone]
