@@ -165,7 +165,8 @@ class Run:
     def roll_back(self, training: Training, step: int) -> None:
         """Put adapter and optimizer back as they were after `step`."""
         if fault := self.checkpoints.fault_of(step):
-            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix="set bad_numbers.action=skip")
+            fix = "give --set bad_numbers.action=skip --allow bad_numbers.action"
+            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix=fix)
         restore(self.checkpoints.folder_of(step), self.adapter, training.optimizer)
 
     def finish(self, training: Training) -> Outcome:
