@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
-from graft.training import read_metrics
+from graft.training import TRACKERS, read_metrics
+from graft.training.trackers import Tracker
 from tests.commands.conftest import Graft
 from tests.commands.test_resume import WEIGHTS, command, few
 
@@ -193,3 +198,61 @@ def test_a_subscriber_that_fails_does_not_hurt_the_run(few: Path, tmp_path: Path
     fails = [line for line in said if "fails" in line]
     assert fails == ["Broken fails and is told no more of the run, which goes on: ValueError: no connection"]
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+
+def test_nobody_has_to_read_what_is_said(few: Path, tmp_path: Path) -> None:
+    """As in `graft train ... 2>&1 >result | head -1`."""
+    start = "from graft.cli import main; main()"
+    arguments = command(few, tmp_path / "run")
+    with subprocess.Popen(
+        [sys.executable, "-c", start, *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stderr.readline()
+        process.stderr.close()
+        result = json.loads(process.stdout.read())
+    assert process.returncode == 0
+    assert result["steps"] == 6
+
+
+def test_memory_that_nothing_can_be_done_about_is_said(
+    graft: Graft, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*parts: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA hint.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    ran = graft(*command(few, tmp_path / "run"))
+    assert ran.code == 2
+    assert "graft: memory does not do: CUDA out of memory. Tried to allocate 2.00 GiB.\n  -> " in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_tracker_knows_a_run_that_goes_on_and_takes_no_other_for_it(
+    graft: Graft, few: Path, worse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[str] = []
+
+    class Keeps(Tracker):
+        def begin(self, done: int) -> None:
+            known.append(self.run.identity)
+
+        def log(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+        def warn(self, step: int, what: str) -> None: ...
+
+        def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None: ...
+
+    monkeypatch.setitem(TRACKERS, "tensorboard", Keeps)  # type: ignore[arg-type]
+    monkeypatch.setattr("graft.training.trackers.find_spec", lambda name: sys)
+    out, told = tmp_path / "run", (*WORSE, "report.to=tensorboard")
+    assert graft(*command(few, out, *told)).code == 0
+    whole = out.rename(tmp_path / "whole")
+    broken_off(whole, out, after=6)
+    assert graft(*command(few, out, *told)).code == 0
+    shutil.rmtree(out)
+    assert graft(*command(few, out, *told)).code == 0
+    first, resumed, another = known
+    assert first == resumed
+    assert first != another
