@@ -8,6 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -55,7 +56,8 @@ def cache_folder() -> Path:
 
 def say_on_stderr(text: str) -> None:
     """Where verbs say what people should know, unless they are given another place."""
-    print(printable(text), file=sys.stderr)
+    with suppress(OSError):  # nobody reads it any more
+        print(printable(text), file=sys.stderr)
 
 
 def seed_everything(seed: int) -> None:

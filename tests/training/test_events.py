@@ -118,3 +118,13 @@ def test_a_bystander_does_not_swallow_what_stops_a_run() -> None:
 def test_a_warning_reads_as_a_sentence() -> None:
     assert str(Warned(3, "odd rows", ["a.json:1", "a.json:2"])) == "step 3: odd rows: a.json:1, a.json:2"
     assert str(Warned(3, "less memory")) == "step 3: less memory"
+def test_a_bystander_that_wants_to_leave_does_not_take_the_run_along() -> None:
+    said: list[str] = []
+
+    def leave(event: Event) -> None:
+        raise SystemExit(0)
+
+    Bystander("the tracker", leave, said.append)(stepped(1))
+    assert said == ["the tracker fails and is told no more of the run, which goes on: SystemExit: 0"]
+
+

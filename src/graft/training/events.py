@@ -134,7 +134,7 @@ class Bystander:
             return
         try:
             self._subscriber(event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library that wants to leave is not the run
             self._subscriber = None
             what = f"{type(error).__name__}: {error}"
             self._say(f"{self._name} fails and is told no more of the run, which goes on: {what}")
