@@ -50,6 +50,7 @@ class Tracker(ABC):
 
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
+        self._begun = False
 
     def __call__(self, event: Event) -> None:
         with redirect_stdout(sys.stderr):  # where results alone go; libraries greet people there
@@ -58,6 +59,9 @@ class Tracker(ABC):
     def _take(self, event: Event) -> None:
         if isinstance(event, Started):
             self.begin(event.step)
+            self._begun = True
+        elif not self._begun:
+            return  # broken off in the first measurement: there is no record to close
         elif isinstance(event, Stepped):
             figures = {name: getattr(event, name) for name in _OF_A_STEP}
             self.log(event.step, {f"train/{name}": float(f) for name, f in figures.items() if f is not None})
@@ -89,7 +93,7 @@ class TensorBoard(Tracker):
 
     def begin(self, done: int) -> None:
         write = import_module("torch.utils.tensorboard").SummaryWriter
-        self._writer = write(str(self.run.folder / "tensorboard"), purge_step=done + 1 if done else None)
+        self._writer = write(str(self.run.folder / "tensorboard"), purge_step=done + 1 if done else 0)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         for name, figure in figures.items():
