@@ -171,6 +171,11 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(
     ran = graft(*command(few, tmp_path / "run", "report.to=[wandb,mlflow]"))
     assert ran.code == 2
     assert "report.to names wandb, mlflow, which is not installed" in ran.err
+        (["best.patience=2", "train.eval_every=0"], "with train.eval_every 0 there is one, after the last step"),
+        (
+            ["bad_numbers.action=roll_back", "bad_numbers.budget=1", "checkpoint.every=0"],
+            "with checkpoint.every 0 none is",
+        ),
     assert "pip install 'graft-llm[wandb,mlflow]'" in ran.err
     assert not list(tmp_path.iterdir())
 
