@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -217,8 +218,8 @@ class Run:
         )
 
     def _write_down(self, *, anew: bool) -> None:
-        """Settings, which may have changed; machine and data where the run begins. The report is of a finished run."""
-        facts = {ENVIRONMENT_FILE: environment(), DATA_FILE: self.data}
+        """Settings, which may have changed; machine and data where the run begins. What a finished run has goes."""
+        facts = {ENVIRONMENT_FILE: environment() | {"began": time.time()}, DATA_FILE: self.data}
         try:
             (self.out / REPORT_FILE).unlink(missing_ok=True)
             replace_file(self.out / CONFIG_FILE, dump_config(self.config).encode())
