@@ -98,6 +98,33 @@ def test_a_best_that_is_lost_is_said_and_another_is_chosen(
     assert ran.code == 0, ran.err
     assert f"step {best} was the best, and its checkpoint is lost, so that another is chosen" in ran.err
     assert (out / WEIGHTS).read_bytes() != (worse / WEIGHTS).read_bytes()
+    again = graft(*command(few, out, *WORSE), "--json")
+    assert "finished: there is nothing to do" in again.err
+    assert again.json["best_step"] != best, "it is the other that was handed over"
+
+
+def test_a_run_whose_patience_ends_with_its_last_step_was_not_stopped(graft: Graft, few: Path, tmp_path: Path) -> None:
+    out, patient = tmp_path / "run", (*WORSE, "best.patience=2")
+    stopped = graft(*command(few, out, *patient, "train.max_steps=20"), "--json").json["steps"]
+    exactly = (*patient, f"train.max_steps={stopped}")
+    ran = graft(*command(few, tmp_path / "exactly", *exactly), "--json")
+    assert ran.json["steps"] == stopped
+    assert ran.json["stopped"] == ""
+    assert "stopped early" not in ran.err
+    again = graft(*command(few, tmp_path / "exactly", *exactly), "--json")
+    assert "finished: there is nothing to do" in again.err
+    assert again.json | {"seconds": 0} == ran.json | {"seconds": 0}
+
+
+def test_a_result_that_is_broken_is_said_and_made_again(graft: Graft, few: Path, worse: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(worse, tmp_path / "run"))
+    (out / "result.json").write_text('{"steps": 7}')
+    ran = graft(*command(few, out, *WORSE))
+    assert ran.code == 2
+    assert f"{out / 'result.json'} is not what Graft writes" in ran.err
+    (out / "result.json").unlink()
+    assert graft(*command(few, out, *WORSE)).code == 0
+    assert (out / "result.json").read_bytes() == (worse / "result.json").read_bytes()
 
 
 def test_a_run_stops_when_nothing_is_gained_and_is_finished(graft: Graft, few: Path, tmp_path: Path) -> None:
@@ -144,6 +171,11 @@ def test_answers_can_choose(graft: Graft, few: Path, tmp_path: Path) -> None:
         (["best.by=bleu"], "best.by"),
         (["bad_numbers.action=skip"], "action skip needs a budget above 0"),
         (["bad_numbers.budget=3"], "action stop reads no budget"),
+        (["best.patience=2", "train.eval_every=0"], "with train.eval_every 0 there is one, after the last step"),
+        (
+            ["bad_numbers.action=roll_back", "bad_numbers.budget=1", "checkpoint.every=0"],
+            "with checkpoint.every 0 none is",
+        ),
         (["report.to=[excel]"], "report.to"),
     ],
 )
@@ -171,11 +203,6 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_is_written(
     ran = graft(*command(few, tmp_path / "run", "report.to=[wandb,mlflow]"))
     assert ran.code == 2
     assert "report.to names wandb, mlflow, which is not installed" in ran.err
-        (["best.patience=2", "train.eval_every=0"], "with train.eval_every 0 there is one, after the last step"),
-        (
-            ["bad_numbers.action=roll_back", "bad_numbers.budget=1", "checkpoint.every=0"],
-            "with checkpoint.every 0 none is",
-        ),
     assert "pip install 'graft-llm[wandb,mlflow]'" in ran.err
     assert not list(tmp_path.iterdir())
 

@@ -46,8 +46,6 @@ from graft.training import (
 class TrainResult:
     """What a run gave. Losses are held-out ones in nats, None where nothing is held out.
 
-    Of a run that was finished already, the first is known where there is a checkpoint.
-
     Args:
         steps: that were done.
         best_step: the one whose adapter is handed over.
@@ -114,7 +112,7 @@ def train(
         _check_libraries(config)
         standing = standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
-            return _result(out, *result_in(out, config, say), began)
+            return _result(out, result_in(out, say), began)
         samples, template = _read_samples(config)
         for note in samples.notes:
             say(note)
@@ -137,14 +135,14 @@ def train(
             training.subscribers = [run.metrics, run, *_bystanders(config, out, subscribers, say)]
             training.run(done=done, owed=owed)
             outcome = run.finish(training)
-    return _result(out, run.first_held_out_loss, outcome, began)
+    return _result(out, outcome, began)
 
 
-def _result(out: Path, first_loss: float | None, outcome: Outcome, began: float) -> TrainResult:
+def _result(out: Path, outcome: Outcome, began: float) -> TrainResult:
     return TrainResult(
         adapter=str(out / ADAPTER_FOLDER),
         steps=outcome.steps,
-        first_eval_loss=first_loss,
+        first_eval_loss=outcome.first_loss,
         last_eval_loss=outcome.last_loss,
         best_step=outcome.best_step,
         best_eval_loss=outcome.best_loss,
