@@ -28,7 +28,7 @@ MAY_CHANGE = {
     **dict.fromkeys(("best.by", "best.patience", "best.min_gain", "report.to"), "changes no step"),
     **dict.fromkeys(LENGTHS, "where the steps done had the rates that they would have had"),
     **dict.fromkeys(("bad_numbers.action", "bad_numbers.budget"), "changes no step that is done"),
-    "train.max_tokens": "the same updates, rounded otherwise",
+    "train.max_tokens": "the same updates, rounded otherwise; with dropout, other draws",
     "train.recompute": "the same updates, rounded otherwise",
     "train.offload": "the same updates, rounded otherwise",
     "train.compile": "the same updates, rounded otherwise",
