@@ -260,6 +260,13 @@ def main() -> None:
             app()
     except (GraftError, Interrupted) as error:
         _fail(str(error), error.exit_code)
+    except (RuntimeError, MemoryError) as error:
+        from graft.runtime import is_out_of_memory, said_by_allocator
+
+        if not is_out_of_memory(error):
+            raise
+        way = "close other programs, or take less: lower train.max_tokens, train.recompute=1, model.quantize=nf4"
+        _fail(f"memory does not do: {said_by_allocator(error)}\n  -> {way}", GraftError.exit_code)
     except OSError as error:
         code = write_error("", error, fix="").exit_code
         _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", code)

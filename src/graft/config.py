@@ -81,7 +81,8 @@ class TrainConfig(Section):
     global_batch: Whole = Field(32, gt=0)
     """Samples per optimizer step. 32: small enough for a thousand rows to give a hundred steps."""
     max_tokens: Whole = Field(4096, gt=1)
-    """Stream tokens per forest, which bounds memory; the longest sample must fit. The update does not depend on it."""
+    """Stream tokens per forest, which bounds memory; the longest sample must fit. The update does not depend on it,
+    but for what dropout draws."""
     recompute: Whole = Field(0, ge=0)
     """Every how many layers activations are computed again in the backward pass instead of kept: 1 for every layer,
     2 for every second. 0, none, is fastest; 1 takes the least memory, for about a third more time."""

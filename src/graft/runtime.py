@@ -8,6 +8,7 @@ import random
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,7 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
 _NOT_FORGOTTEN = 8 << 20  # bytes: the kernel counts pages of each thread in lots
-_NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED", "out of memory")
 
 
 def pick_device() -> torch.device:
@@ -55,7 +56,8 @@ def cache_folder() -> Path:
 
 def say_on_stderr(text: str) -> None:
     """Where verbs say what people should know, unless they are given another place."""
-    print(printable(text), file=sys.stderr)
+    with suppress(OSError):  # nobody reads it any more
+        print(printable(text), file=sys.stderr)
 
 
 def seed_everything(seed: int) -> None:
@@ -119,6 +121,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+def said_by_allocator(error: BaseException) -> str:
+    """What there was no memory for, without where in its source the allocator said so."""
+    return str(error).strip().partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__
 
 
 def _reset_resident_peak() -> None:

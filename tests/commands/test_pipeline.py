@@ -36,7 +36,8 @@ def test_train_leaves_a_whole_run(graft: Graft, rows: Path, tmp_path: Path) -> N
     assert ran.json["steps"] == 12
     assert ran.json["last_eval_loss"] < ran.json["first_eval_loss"]
     assert {p.name for p in out.iterdir()} - {".lock"} == {
-        "adapter", "checkpoints", "config.yaml", "data.json", "environment.json", "metrics.jsonl", "report.html"
+        "adapter", "checkpoints", "config.yaml", "data.json", "environment.json", "metrics.jsonl", "report.html",
+        "result.json",
     }  # fmt: skip
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-000005", "step-000010"]
     lines = read_metrics(out / "metrics.jsonl")

@@ -2,11 +2,16 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
-from graft.training import read_metrics
+from graft.training import TRACKERS, read_metrics
+from graft.training.trackers import Tracker
 from tests.commands.conftest import Graft
 from tests.commands.test_resume import WEIGHTS, command, few
 
@@ -93,6 +98,33 @@ def test_a_best_that_is_lost_is_said_and_another_is_chosen(
     assert ran.code == 0, ran.err
     assert f"step {best} was the best, and its checkpoint is lost, so that another is chosen" in ran.err
     assert (out / WEIGHTS).read_bytes() != (worse / WEIGHTS).read_bytes()
+    again = graft(*command(few, out, *WORSE), "--json")
+    assert "finished: there is nothing to do" in again.err
+    assert again.json["best_step"] != best, "it is the other that was handed over"
+
+
+def test_a_run_whose_patience_ends_with_its_last_step_was_not_stopped(graft: Graft, few: Path, tmp_path: Path) -> None:
+    out, patient = tmp_path / "run", (*WORSE, "best.patience=2")
+    stopped = graft(*command(few, out, *patient, "train.max_steps=20"), "--json").json["steps"]
+    exactly = (*patient, f"train.max_steps={stopped}")
+    ran = graft(*command(few, tmp_path / "exactly", *exactly), "--json")
+    assert ran.json["steps"] == stopped
+    assert ran.json["stopped"] == ""
+    assert "stopped early" not in ran.err
+    again = graft(*command(few, tmp_path / "exactly", *exactly), "--json")
+    assert "finished: there is nothing to do" in again.err
+    assert again.json | {"seconds": 0} == ran.json | {"seconds": 0}
+
+
+def test_a_result_that_is_broken_is_said_and_made_again(graft: Graft, few: Path, worse: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(worse, tmp_path / "run"))
+    (out / "result.json").write_text('{"steps": 7}')
+    ran = graft(*command(few, out, *WORSE))
+    assert ran.code == 2
+    assert f"{out / 'result.json'} is not what Graft writes" in ran.err
+    (out / "result.json").unlink()
+    assert graft(*command(few, out, *WORSE)).code == 0
+    assert (out / "result.json").read_bytes() == (worse / "result.json").read_bytes()
 
 
 def test_a_run_stops_when_nothing_is_gained_and_is_finished(graft: Graft, few: Path, tmp_path: Path) -> None:
@@ -139,6 +171,11 @@ def test_answers_can_choose(graft: Graft, few: Path, tmp_path: Path) -> None:
         (["best.by=bleu"], "best.by"),
         (["bad_numbers.action=skip"], "action skip needs a budget above 0"),
         (["bad_numbers.budget=3"], "action stop reads no budget"),
+        (["best.patience=2", "train.eval_every=0"], "with train.eval_every 0 there is one, after the last step"),
+        (
+            ["bad_numbers.action=roll_back", "bad_numbers.budget=1", "checkpoint.every=0"],
+            "with checkpoint.every 0 none is",
+        ),
         (["report.to=[excel]"], "report.to"),
     ],
 )
@@ -193,3 +230,61 @@ def test_a_subscriber_that_fails_does_not_hurt_the_run(few: Path, tmp_path: Path
     fails = [line for line in said if "fails" in line]
     assert fails == ["Broken fails and is told no more of the run, which goes on: ValueError: no connection"]
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 3
+
+
+def test_nobody_has_to_read_what_is_said(few: Path, tmp_path: Path) -> None:
+    """As in `graft train ... 2>&1 >result | head -1`."""
+    start = "from graft.cli import main; main()"
+    arguments = command(few, tmp_path / "run")
+    with subprocess.Popen(
+        [sys.executable, "-c", start, *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stderr.readline()
+        process.stderr.close()
+        result = json.loads(process.stdout.read())
+    assert process.returncode == 0
+    assert result["steps"] == 6
+
+
+def test_memory_that_nothing_can_be_done_about_is_said(
+    graft: Graft, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*parts: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nA hint.")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    ran = graft(*command(few, tmp_path / "run"))
+    assert ran.code == 2
+    assert "graft: memory does not do: CUDA out of memory. Tried to allocate 2.00 GiB.\n  -> " in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_tracker_knows_a_run_that_goes_on_and_takes_no_other_for_it(
+    graft: Graft, few: Path, worse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[str] = []
+
+    class Keeps(Tracker):
+        def begin(self, done: int) -> None:
+            known.append(self.run.identity)
+
+        def log(self, step: int, figures: Mapping[str, float]) -> None: ...
+
+        def warn(self, step: int, what: str) -> None: ...
+
+        def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None: ...
+
+    monkeypatch.setitem(TRACKERS, "tensorboard", Keeps)  # type: ignore[arg-type]
+    monkeypatch.setattr("graft.training.trackers.find_spec", lambda name: sys)
+    out, told = tmp_path / "run", (*WORSE, "report.to=tensorboard")
+    assert graft(*command(few, out, *told)).code == 0
+    whole = out.rename(tmp_path / "whole")
+    broken_off(whole, out, after=6)
+    assert graft(*command(few, out, *told)).code == 0
+    shutil.rmtree(out)
+    assert graft(*command(few, out, *told)).code == 0
+    first, resumed, another = known
+    assert first == resumed
+    assert first != another

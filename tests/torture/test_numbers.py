@@ -80,6 +80,7 @@ def test_a_nan_in_one_row_is_named_and_the_weights_are_those_of_the_step_before(
     out = tmp_path / "run"
     code, words = zygote.live(command(zygote, base, data, out))
     assert code == 2, words
+    told = words
     assert "Traceback" not in words
     assert "loss nan and gradient norm nan are not both finite" in words
     assert f"At fault: {data}:{line};" in words
@@ -92,6 +93,17 @@ def test_a_nan_in_one_row_is_named_and_the_weights_are_those_of_the_step_before(
     assert code == 0, words
     saved = out / "checkpoints" / f"step-{done:06d}" / WEIGHTS
     assert saved.read_bytes() == (until / "adapter" / WEIGHTS).read_bytes()
+
+    # what the error says is a way on, and leads where a run that skipped from the start would be
+    lenient = ("bad_numbers.action=skip", "bad_numbers.budget=1")
+    allowed = [part for name in ("action", "budget") for part in ("--allow", f"bad_numbers.{name}")]
+    assert f"go on with --set {' --set '.join(lenient)} {' '.join(allowed)} in the same command" in told
+    code, words = zygote.live([*command(zygote, base, data, out, *lenient), *allowed])
+    assert code == 0, words
+    skipping = tmp_path / "skipping"
+    code, words = zygote.live(command(zygote, base, data, skipping, *lenient))
+    assert code == 0, words
+    assert (out / "adapter" / WEIGHTS).read_bytes() == (skipping / "adapter" / WEIGHTS).read_bytes()
 
 
 @pytest.mark.slow

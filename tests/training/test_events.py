@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from graft.errors import RunError
 from graft.training import (
     Bystander,
     Ended,
@@ -71,6 +72,14 @@ def test_a_line_that_a_crash_left_unfinished_is_not_counted(path: Path) -> None:
         assert steps(path) == [1]
 
 
+@pytest.mark.parametrize("line", [b'{"step": 2, "lo\xff": 1}\n', b"5\n", b"{}\n", b"\0\0\n"])
+def test_a_line_that_is_no_record_is_said_to_be_broken(line: bytes, path: Path) -> None:
+    MetricsFile(path)(stepped(1))
+    path.write_bytes(path.read_bytes() + line)
+    with pytest.raises(RunError, match=r"metrics\.jsonl.* is broken"):
+        read_metrics(path)
+
+
 def test_a_resumed_run_writes_the_steps_after_its_checkpoint_again(path: Path) -> None:
     metrics = MetricsFile(path)
     for step in (1, 2, 3):
@@ -113,6 +122,16 @@ def test_a_bystander_does_not_swallow_what_stops_a_run() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         Bystander("one", stop, print)(stepped(1))
+
+
+def test_a_bystander_that_wants_to_leave_does_not_take_the_run_along() -> None:
+    said: list[str] = []
+
+    def leave(event: Event) -> None:
+        raise SystemExit(0)
+
+    Bystander("the tracker", leave, said.append)(stepped(1))
+    assert said == ["the tracker fails and is told no more of the run, which goes on: SystemExit: 0"]
 
 
 def test_a_warning_reads_as_a_sentence() -> None:

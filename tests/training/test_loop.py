@@ -274,6 +274,13 @@ def test_a_held_out_loss_that_is_no_number_ends_the_run() -> None:
     with pytest.raises(RunError, match="held-out loss is nan"):
         run.run()
 
+    def at_fault() -> dict[str, float]:
+        raise DataError("the held-out loss is nan. At fault: rows.json:7", fix="look at these rows")
+
+    run.evaluate = at_fault
+    with pytest.raises(RunError, match=r"after step 0 the held-out loss is nan\. At fault: rows\.json:7"):
+        run.run()
+
 
 class Disk:
     """Where checkpoints would go: which steps were saved, and which of them are owed their held-out loss."""

@@ -30,6 +30,7 @@ def test_the_last_needs_no_figure() -> None:
     selection = Selection("last")
     assert taken(selection, 3.0, 4.0) == [False, False]
     assert selection.step is None
+    assert selection.metrics == {"loss": 4.0}, "it is told at the end"
 
 
 def test_patience_counts_measurements_without_a_gain() -> None:

@@ -68,6 +68,12 @@ def test_events_become_figures_by_name(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr() == ("", "Welcome!\n"), "standard output carries results alone"
 
 
+def test_a_run_broken_off_before_it_was_begun_has_no_record_to_close(tmp_path: Path) -> None:
+    notebook = Notebook(a_run(tmp_path))
+    notebook(Ended(0, "stopped by SIGINT", False))
+    assert not hasattr(notebook, "said")
+
+
 def test_what_is_not_installed_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     check_trackers([])
     monkeypatch.setattr("graft.training.trackers.find_spec", lambda name: sys if name == "mlflow" else None)
@@ -86,6 +92,9 @@ def test_every_tracker_that_is_installed_takes_a_run_and_the_run_resumed(
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     tell(TRACKERS[name](a_run(tmp_path)), tmp_path)
+    cut = TRACKERS[name](a_run(tmp_path))
+    for event in (Started(2, 4, None), stepped(3)):  # killed behind a step that no checkpoint has, which is done again
+        cut(event)
     tell(TRACKERS[name](a_run(tmp_path)), tmp_path, done=2)
     if name == "tensorboard":
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -96,6 +105,9 @@ def test_every_tracker_that_is_installed_takes_a_run_and_the_run_resumed(
             (1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4),
         ]  # fmt: skip
         assert [e.value for e in kept.Scalars("held_out/rouge_l")] == [0.5, 0.5]
+        tell(TRACKERS[name](a_run(tmp_path)), tmp_path)  # anew, as there was no checkpoint yet
+        kept.Reload()
+        assert [e.step for e in kept.Scalars("train/loss")] == [1, 2]
     if name == "mlflow":
         from mlflow import MlflowClient
 

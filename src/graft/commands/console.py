@@ -1,8 +1,10 @@
 """What a person sees while a verb works, and the one JSON object that a machine reads."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -18,12 +20,21 @@ from graft.training import Event, Saved, Started, Stepped, Warned
 
 _LINES = 20  # progress lines of a whole run where the output is no terminal
 
-people = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _People(Console):
+    """Standard error. Where nobody reads it any more the work goes on: rich would end it, and close standard output."""
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+people = _People(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
     """A line for people. It goes to standard error; standard output carries results alone."""
-    people.print(printable(text), markup=False)
+    with suppress(OSError):  # of a terminal that is gone
+        people.print(printable(text), markup=False)
 
 
 def print_json(result: Mapping[str, Any]) -> None:

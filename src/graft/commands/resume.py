@@ -17,7 +17,7 @@ from graft.runtime import environment
 from graft.staging import manifest_fault
 
 CONFIG_FILE, DATA_FILE, ENVIRONMENT_FILE = "config.yaml", "data.json", "environment.json"
-ADAPTER_FOLDER, REPORT_FILE = "adapter", "report.html"
+ADAPTER_FOLDER, REPORT_FILE, RESULT_FILE = "adapter", "report.html", "result.json"
 
 LENGTHS = ("train.epochs", "train.max_steps")
 MAY_CHANGE = {
@@ -27,7 +27,8 @@ MAY_CHANGE = {
     "data.cache": "changes no step",
     **dict.fromkeys(("best.by", "best.patience", "best.min_gain", "report.to"), "changes no step"),
     **dict.fromkeys(LENGTHS, "where the steps done had the rates that they would have had"),
-    "train.max_tokens": "the same updates, rounded otherwise",
+    **dict.fromkeys(("bad_numbers.action", "bad_numbers.budget"), "changes no step that is done"),
+    "train.max_tokens": "the same updates, rounded otherwise; with dropout, other draws",
     "train.recompute": "the same updates, rounded otherwise",
     "train.offload": "the same updates, rounded otherwise",
     "train.compile": "the same updates, rounded otherwise",
@@ -184,7 +185,8 @@ def _way_out(refused: Sequence[Change]) -> str:
 
 
 def _is_finished(out: Path) -> bool:
-    return (out / REPORT_FILE).exists() and not manifest_fault(out / ADAPTER_FOLDER, but=[CARD_FILE])
+    there = all((out / name).exists() for name in (REPORT_FILE, RESULT_FILE))
+    return there and not manifest_fault(out / ADAPTER_FOLDER, but=[CARD_FILE])
 
 
 def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:

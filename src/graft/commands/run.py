@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from graft.adapters import CARD_FILE, Adapter, Provenance, read_provenance, refill, save_adapter
+from graft.commands.outcome import Outcome, write_outcome
 from graft.commands.resume import (
     ADAPTER_FOLDER,
     CONFIG_FILE,
     DATA_FILE,
     ENVIRONMENT_FILE,
     REPORT_FILE,
+    RESULT_FILE,
     Change,
     Standing,
     environment_changes,
@@ -22,7 +25,7 @@ from graft.commands.resume import (
     settings_hash,
 )
 from graft.commands.samples import Samples, named_data
-from graft.commands.steering import selection_of, why_best
+from graft.commands.steering import why_best
 from graft.config import Config, dump_config
 from graft.errors import RunError, write_error
 from graft.lock import locked
@@ -34,7 +37,6 @@ from graft.training import (
     Checkpoints,
     Event,
     MetricsFile,
-    Selection,
     Started,
     State,
     Stepped,
@@ -47,25 +49,6 @@ from graft.training import (
 Say = Callable[[str], None]
 
 _GO_ON = "free some space and give the same command again: it goes on from the newest whole checkpoint"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished run came to.
-
-    Args:
-        steps: that were done.
-        last_loss: held-out, as it was measured last.
-        best_step: the one whose adapter is handed over.
-        best_loss: held-out, after it.
-        stopped: why before the last step; "" where that was done.
-    """
-
-    steps: int
-    last_loss: float | None
-    best_step: int
-    best_loss: float | None
-    stopped: str
 
 
 @dataclass
@@ -91,7 +74,9 @@ class Run:
     _lock: ExitStack = field(init=False, default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        self.checkpoints = checkpoints_in(self.out, self.config)
+        checkpoint = self.config.checkpoint
+        anchors = checkpoint.every if self.config.bad_numbers.action == "roll_back" else 0
+        self.checkpoints = Checkpoints(self.out / "checkpoints", keep=checkpoint.keep, anchors=anchors)
 
     def __enter__(self) -> "Run":
         try:
@@ -165,7 +150,8 @@ class Run:
     def roll_back(self, training: Training, step: int) -> None:
         """Put adapter and optimizer back as they were after `step`."""
         if fault := self.checkpoints.fault_of(step):
-            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix="set bad_numbers.action=skip")
+            fix = "give --set bad_numbers.action=skip --allow bad_numbers.action"
+            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix=fix)
         restore(self.checkpoints.folder_of(step), self.adapter, training.optimizer)
 
     def finish(self, training: Training) -> Outcome:
@@ -175,7 +161,7 @@ class Run:
             RunError: its checkpoint is broken, or the result cannot be written.
         """
         lines = read_metrics(self.out / "metrics.jsonl")
-        outcome = _outcome(lines, training.selection)
+        outcome = self._outcome(lines, training)
         if outcome.best_step != outcome.steps:
             if fault := self.checkpoints.fault_of(outcome.best_step):
                 what = f"step {outcome.best_step} was the best, and its adapter is lost: {fault}"
@@ -191,6 +177,18 @@ class Run:
             raise write_error(f"the result in {self.out}", error, fix=_GO_ON) from None
         return outcome
 
+    def _outcome(self, lines: list[dict[str, Any]], training: Training) -> Outcome:
+        steps, selection = len(lines), training.selection
+        last = next((line["held_out_loss"] for line in reversed(lines) if "held_out_loss" in line), None)
+        return Outcome(
+            steps=steps,
+            first_loss=self.first_held_out_loss,
+            last_loss=last,
+            best_step=selection.step or steps,
+            best_loss=selection.metrics["loss"] if selection.step else last,
+            stopped=training.ended if steps < training.batches.total_steps else "",
+        )
+
     def _hand_over(self, steps: list[dict[str, Any]], outcome: Outcome) -> None:
         parameters = self.adapter.trained_parameters
         chosen = f"{outcome.best_step} of {outcome.steps}"
@@ -201,6 +199,7 @@ class Run:
             card = model_card(self.config, parameters, self.first_held_out_loss, outcome.best_loss, step=chosen)
             write_file(folder / CARD_FILE, card.encode())
             write_manifest(folder)
+        write_outcome(self.out, outcome)
         write_report(
             self.out / REPORT_FILE,
             title=f"Run {self.out.name}",
@@ -216,10 +215,11 @@ class Run:
         )
 
     def _write_down(self, *, anew: bool) -> None:
-        """Settings, which may have changed; machine and data where the run begins. The report is of a finished run."""
-        facts = {ENVIRONMENT_FILE: environment(), DATA_FILE: self.data}
+        """Settings, which may have changed; machine and data where the run begins. What a finished run has goes."""
+        facts = {ENVIRONMENT_FILE: environment() | {"began": time.time()}, DATA_FILE: self.data}
         try:
-            (self.out / REPORT_FILE).unlink(missing_ok=True)
+            for name in (REPORT_FILE, RESULT_FILE):
+                (self.out / name).unlink(missing_ok=True)
             replace_file(self.out / CONFIG_FILE, dump_config(self.config).encode())
             for name, content in facts.items():
                 if anew or not (self.out / name).exists():
@@ -263,27 +263,3 @@ class Run:
                 schedule = self.config.train.schedule
                 fix = f"begin a new run: under the schedule {schedule} rates depend on the length"
                 raise RunError(what, fix=fix)
-
-
-def checkpoints_in(out: Path, config: Config) -> Checkpoints:
-    anchors = config.checkpoint.every if config.bad_numbers.action == "roll_back" else 0
-    return Checkpoints(out / "checkpoints", keep=config.checkpoint.keep, anchors=anchors)
-
-
-def result_in(out: Path, config: Config, say: Say) -> tuple[float | None, Outcome]:
-    """Of a finished run, which is said: the first held-out loss where a checkpoint has it, and what it came to."""
-    lines = read_metrics(out / "metrics.jsonl")
-    checkpoint, _ = checkpoints_in(out, config).newest()
-    selection = selection_of(config)
-    selection.replay(lines)
-    outcome = _outcome(lines, selection)
-    say(f"{out} holds this run, finished: there is nothing to do")
-    if outcome.stopped:
-        say(f"it stopped after step {outcome.steps}: {outcome.stopped}")
-    return read_state(checkpoint).first_held_out_loss if checkpoint else None, outcome
-
-
-def _outcome(lines: list[dict[str, Any]], selection: Selection) -> Outcome:
-    last = next((line["held_out_loss"] for line in reversed(lines) if "held_out_loss" in line), None)
-    best = selection.metrics["loss"] if selection.step else last
-    return Outcome(len(lines), last, selection.step or len(lines), best, selection.why_stop)

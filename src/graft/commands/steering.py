@@ -27,11 +27,17 @@ def why_best(config: Config) -> str:
 
 
 def check_steering(config: Config, held_out: int) -> None:
-    """Raise a ConfigError if the run is steered by rows that it does not hold out."""
+    """Raise a ConfigError if the run is steered by what it does not have: held-out rows, measurements, checkpoints."""
     asked = config.best.by not in ("last", "loss") or config.best.patience
     if asked and not held_out:
         what = f"best.by {config.best.by} with best.patience {config.best.patience} goes by held-out rows"
         raise ConfigError(f"{what}, and none is held out", fix="raise data.held_out, or leave them as they are")
+    if config.best.patience and not config.train.eval_every:
+        what = f"best.patience {config.best.patience} counts measurements, and with train.eval_every 0 there is one"
+        raise ConfigError(f"{what}, after the last step", fix="set train.eval_every, or leave best.patience 0")
+    if config.bad_numbers.action == "roll_back" and not config.checkpoint.every:
+        what = "bad_numbers.action roll_back goes back to checkpoints that are due, and with checkpoint.every 0 none is"
+        raise ConfigError(what, fix="set checkpoint.every, or bad_numbers.action=skip")
 
 
 def figures_of(config: Config, base: Base, bank: Bank, slot: int, template: Template) -> Figures | None:

@@ -1,6 +1,7 @@
 """`graft train`: rows and a base to an adapter, in a run's folder."""
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,8 +11,9 @@ from typing import Any
 
 from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
-from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, settings_hash, standing_of
-from graft.commands.run import Outcome, Run, Say, result_in
+from graft.commands.outcome import Outcome, result_in
+from graft.commands.resume import ADAPTER_FOLDER, ENVIRONMENT_FILE, check_data, run_data, standing_of
+from graft.commands.run import Run, Say
 from graft.commands.samples import Samples, data_record, read_samples
 from graft.commands.steering import Figures, check_steering, figures_of, selection_of
 from graft.config import Config, flatten_settings
@@ -43,8 +45,6 @@ from graft.training import (
 @dataclass(frozen=True)
 class TrainResult:
     """What a run gave. Losses are held-out ones in nats, None where nothing is held out.
-
-    Of a run that was finished already, the first is known where there is a checkpoint.
 
     Args:
         steps: that were done.
@@ -112,7 +112,7 @@ def train(
         _check_libraries(config)
         standing = standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
-            return _result(out, *result_in(out, config, say), began)
+            return _result(out, result_in(out, say), began)
         samples, template = _read_samples(config)
         for note in samples.notes:
             say(note)
@@ -137,14 +137,14 @@ def train(
             training.subscribers = [run.metrics, run, *_bystanders(config, out, subscribers, say)]
             training.run(done=done, owed=owed)
             outcome = run.finish(training)
-    return _result(out, run.first_held_out_loss, outcome, began)
+    return _result(out, outcome, began)
 
 
-def _result(out: Path, first_loss: float | None, outcome: Outcome, began: float) -> TrainResult:
+def _result(out: Path, outcome: Outcome, began: float) -> TrainResult:
     return TrainResult(
         adapter=str(out / ADAPTER_FOLDER),
         steps=outcome.steps,
-        first_eval_loss=first_loss,
+        first_eval_loss=outcome.first_loss,
         last_eval_loss=outcome.last_loss,
         best_step=outcome.best_step,
         best_eval_loss=outcome.best_loss,
@@ -159,7 +159,8 @@ def _bystanders(config: Config, out: Path, subscribers: Sequence[Subscriber], sa
         Bystander(getattr(subscriber, "__name__", type(subscriber).__name__), subscriber, say)
         for subscriber in subscribers
     ]
-    identity = hashlib.sha256(f"{out.resolve()} {settings_hash(config)}".encode()).hexdigest()[:16]
+    began = json.loads((out / ENVIRONMENT_FILE).read_bytes()).get("began")  # another run in its place is another
+    identity = hashlib.sha256(f"{out.resolve()} {began}".encode()).hexdigest()[:16]
     run = TrackedRun(out.resolve().name, identity, out, flatten_settings(config.model_dump()))
     return others + [Bystander(name, TRACKERS[name](run), say) for name in config.report.to]
 

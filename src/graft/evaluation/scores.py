@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from graft.adapters import Bank
+from graft.errors import DataError
 from graft.evaluation.metrics import exact_match, rouge_l
 from graft.forest import edge_losses, forest_hidden_states, heads_of, plant_batch
 from graft.infer import Engine, Request
-from graft.records import TokenSequence
-from graft.runtime import PeakMemory
+from graft.records import Forest, TokenSequence
+from graft.runtime import PeakMemory, is_out_of_memory
+from graft.training.numbers import blame
 
 _BATCH = 32  # samples laid out together: they share prefixes, and lengths vary little in total
 
@@ -61,20 +63,45 @@ class Scored:
 
 
 def held_out_loss(bank: Bank, slot: int | None, samples: Sequence[TokenSequence], *, max_tokens: int) -> float:
-    """Mean loss over the trained tokens of `samples` in nats, answered by the adapter in `slot` or the base (None)."""
+    """Mean loss over the trained tokens of `samples` in nats, answered by the adapter in `slot` or the base (None).
+
+    Args:
+        max_tokens: stream tokens per forest; fewer where memory does not do.
+
+    Raises:
+        DataError: it is no finite number; the samples at fault are named.
+    """
     placed = [bank.prompted(replace(sample, adapter_slot=slot)) for sample in samples]
     total = weight = 0.0
     with torch.inference_mode():
         for start in range(0, len(placed), _BATCH):
-            for forest in plant_batch(placed[start : start + _BATCH], max_tokens=max_tokens):
-                if not len(forest.edges):
-                    continue
-                with bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
-                    hidden = forest_hidden_states(bank.model, forest)
-                losses = edge_losses(heads_of(bank.model, forest.routes()), hidden, forest.edges)
-                total += float((losses * forest.edges.weights).sum())
-                weight += forest.edges.total_weight
+            summed, weighed, max_tokens = _summed(bank, placed[start : start + _BATCH], max_tokens)
+            total, weight = total + summed, weight + weighed
+        if not math.isfinite(total):
+            guilty = [sample for sample in placed if not math.isfinite(_summed(bank, [sample], max_tokens)[0])]
+            fix = "lower train.learning_rate, or look at these rows"
+            raise DataError(f"the held-out loss is {total / weight}. {blame(guilty, placed)}", fix=fix)
     return total / weight
+
+
+def _summed(bank: Bank, samples: Sequence[TokenSequence], max_tokens: int) -> tuple[float, float, int]:
+    """The weighted sum of the losses, the sum of the weights, and the tokens of a forest that memory did for."""
+    while True:
+        forests = plant_batch(samples, max_tokens=max_tokens)
+        try:
+            total = sum(_loss(bank, forest) for forest in forests if len(forest.edges))
+            return total, sum(forest.edges.total_weight for forest in forests), max_tokens
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or all(forest.samples == 1 for forest in forests):
+                raise
+        max_tokens = min(max_tokens, len(forests[0])) // 2
+
+
+def _loss(bank: Bank, forest: Forest) -> float:
+    with bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
+        hidden = forest_hidden_states(bank.model, forest)
+    losses = edge_losses(heads_of(bank.model, forest.routes()), hidden, forest.edges)
+    return float((losses * forest.edges.weights).sum())
 
 
 def score(

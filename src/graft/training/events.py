@@ -134,7 +134,7 @@ class Bystander:
             return
         try:
             self._subscriber(event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library that wants to leave is not the run
             self._subscriber = None
             what = f"{type(error).__name__}: {error}"
             self._say(f"{self._name} fails and is told no more of the run, which goes on: {what}")
@@ -181,8 +181,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; one that a crash left unfinished is not counted."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
     try:
-        return [json.loads(line) for line in lines]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     except ValueError as error:
         raise RunError(f"{path} is broken: {error}", fix="begin the run anew") from None
+    for number, line in enumerate(lines, start=1):
+        if not isinstance(line, dict) or "step" not in line:
+            raise RunError(f"{path}:{number} is broken: it is not the record of a step", fix="begin the run anew")
+    return lines

@@ -11,7 +11,7 @@ from graft.adapters import Bank
 from graft.errors import RunError
 from graft.forest import backward_edge_loss, forest_hidden_states, heads_of, plant, plant_batch
 from graft.records import Forest, TokenSequence
-from graft.runtime import is_out_of_memory
+from graft.runtime import is_out_of_memory, said_by_allocator
 from graft.training.activations import saved_activations
 from graft.training.memory import Room
 
@@ -111,7 +111,7 @@ class Gradient:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            return _Short(forest, _why(error))
+            return _Short(forest, said_by_allocator(error))
 
     def _backward(self, forest: Forest) -> float:
         with self.bank.routed(forest.routes(), needed=forest.edges.distinct_sources):
@@ -147,8 +147,3 @@ class Gradient:
             tokens *= 2
             if isinstance(outcome, _Short):
                 return
-
-
-def _why(error: BaseException) -> str:
-    """What the allocator said, without where in its source it said so."""
-    return str(error).strip().partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2] or type(error).__name__

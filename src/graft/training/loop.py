@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from graft.adapters import Bank
-from graft.errors import Interrupted, RunError
+from graft.errors import DataError, Interrupted, RunError
 from graft.records import TokenSequence
 from graft.runtime import derived_seed
 from graft.signals import StopSignals
@@ -269,7 +269,10 @@ class Training:
         """The figures of the held-out rows."""
         if self.evaluate is None:
             return None
-        metrics = self.evaluate()
+        try:
+            metrics = self.evaluate()
+        except DataError as error:
+            raise RunError(f"after step {step} {error.what}", fix=error.fix) from None
         for name, figure in metrics.items():
             if not math.isfinite(figure):
                 raise RunError(f"after step {step} the held-out {name} is {figure}", fix="lower train.learning_rate")

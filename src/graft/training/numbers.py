@@ -50,11 +50,14 @@ class BadNumbers:
             RunError: it may not be.
         """
         what = f"loss {loss} and gradient norm {norm} are not both finite. {rows}"
-        fix = "lower train.learning_rate, or look at these rows"
+        fix = "begin anew with a lower train.learning_rate or without these rows; or go on with {} in the same command"
         if self.action == "stop":
+            way = "--set bad_numbers.action=skip --set bad_numbers.budget=1 --allow bad_numbers.action"
+            fix = fix.format(f"{way} --allow bad_numbers.budget")
             raise RunError(f"step {step}: {what}; the weights are those of step {step - 1}", fix=fix)
         if self.left_out >= self.budget:
             spent = f"bad_numbers.budget {self.budget} is spent"
+            fix = fix.format(f"--set bad_numbers.budget={2 * self.budget} --allow bad_numbers.budget")
             raise RunError(f"step {step}: {what}; {spent}; the weights are those of the step before", fix=fix)
         return what
 

@@ -23,13 +23,15 @@ class Selection:
         self.step: int | None = None
         """The best; None as long as nothing was measured after a step, or where the last is wanted."""
         self.metrics: Mapping[str, float] = {}
-        """What was measured after it."""
+        """What was measured after it; where the last step is wanted, what was measured last."""
         self._mark: float | None = None  # the figure at the last gain
         self._waited = 0
 
     def take(self, step: int, metrics: Mapping[str, float]) -> bool:
         """Whether `step`, after which `metrics` were measured, is the best so far."""
-        if self.by == "last" or self.by not in metrics:
+        if self.by == "last":
+            self.metrics = metrics
+        if self.by not in metrics:
             return False
         value = self._worth(metrics)
         if self._mark is None or value > self._mark + self._min_gain:

@@ -50,6 +50,7 @@ class Tracker(ABC):
 
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
+        self._begun = False
 
     def __call__(self, event: Event) -> None:
         with redirect_stdout(sys.stderr):  # where results alone go; libraries greet people there
@@ -58,6 +59,9 @@ class Tracker(ABC):
     def _take(self, event: Event) -> None:
         if isinstance(event, Started):
             self.begin(event.step)
+            self._begun = True
+        elif not self._begun:
+            return  # broken off in the first measurement: there is no record to close
         elif isinstance(event, Stepped):
             figures = {name: getattr(event, name) for name in _OF_A_STEP}
             self.log(event.step, {f"train/{name}": float(f) for name, f in figures.items() if f is not None})
@@ -89,7 +93,7 @@ class TensorBoard(Tracker):
 
     def begin(self, done: int) -> None:
         write = import_module("torch.utils.tensorboard").SummaryWriter
-        self._writer = write(str(self.run.folder / "tensorboard"), purge_step=done + 1 if done else None)
+        self._writer = write(str(self.run.folder / "tensorboard"), purge_step=done + 1 if done else 0)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         for name, figure in figures.items():
@@ -144,8 +148,11 @@ class MLflow(Tracker):
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         same = self._client.search_runs([experiment], f"tags.`graft.run` = '{self.run.identity}'", max_results=1)
+        self._known: dict[str, int] = {}
         if same:
             self._id = same[0].info.run_id
+            for figure in same[0].data.metrics:  # nothing is written twice: MLflow would keep both
+                self._known[figure] = max(m.step for m in self._client.get_metric_history(self._id, figure))
             self._client.update_run(self._id, status="RUNNING")
             return
         made = self._client.create_run(experiment, run_name=self.run.name, tags={"graft.run": self.run.identity})
@@ -154,6 +161,9 @@ class MLflow(Tracker):
             self._client.log_param(self._id, setting, value)
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
+        self._keep(step, {name: figure for name, figure in figures.items() if step > self._known.get(name, -1)})
+
+    def _keep(self, step: int, figures: Mapping[str, float]) -> None:
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [self._metric(name, f, now, step) for name, f in figures.items()])
 
@@ -161,7 +171,7 @@ class MLflow(Tracker):
         self._client.set_tag(self._id, f"graft.warning.{step}", what)
 
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
-        self.log(step, final)
+        self._keep(step, final)  # of the same step, it may be another adapter's
         self._client.set_tag(self._id, "graft.end", why)
         self._client.set_terminated(self._id, "FINISHED" if whole else "FAILED")
 
