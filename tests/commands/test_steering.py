@@ -118,6 +118,29 @@ def test_a_run_stops_when_nothing_is_gained_and_is_finished(graft: Graft, few: P
     assert (broken / WEIGHTS).read_bytes() == adapter
 
 
+def test_a_run_that_stopped_early_goes_on_with_more_patience(graft: Graft, few: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    patient = (*WORSE, "train.max_steps=6")
+    assert graft(*command(few, out, *patient, "best.patience=1")).code == 0
+    assert len(read_metrics(out / "metrics.jsonl")) < 6
+    ran = graft(*command(few, out, *patient, "best.patience=9"), "--allow", "best.patience", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.json["steps"], ran.json["stopped"]) == (6, "")
+    assert graft(*command(few, whole, *patient, "best.patience=9")).code == 0
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_finished_run_hands_over_another_step_where_it_is_asked_to(
+    graft: Graft, few: Path, worse: Path, tmp_path: Path
+) -> None:
+    out, last = Path(shutil.copytree(worse, tmp_path / "run")), tmp_path / "last"
+    ran = graft(*command(few, out, *WORSE, "best.by=last"), "--allow", "best.by", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["best_step"] == 7
+    assert graft(*command(few, last, *WORSE, "best.by=last")).code == 0
+    assert (out / WEIGHTS).read_bytes() == (last / WEIGHTS).read_bytes()
+
+
 def test_answers_can_choose(graft: Graft, few: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     ran = graft(*command(few, out, "best.by=rouge_l", "train.eval_every=2", "train.max_steps=4"), "--json")

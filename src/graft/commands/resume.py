@@ -20,12 +20,14 @@ CONFIG_FILE, DATA_FILE, ENVIRONMENT_FILE = "config.yaml", "data.json", "environm
 ADAPTER_FOLDER, REPORT_FILE = "adapter", "report.html"
 
 LENGTHS = ("train.epochs", "train.max_steps")
+STEERING = ("best.by", "best.patience", "best.min_gain")
 MAY_CHANGE = {
     "checkpoint.every": "changes no step",
     "checkpoint.keep": "changes no step",
     "train.eval_every": "changes no step",
     "data.cache": "changes no step",
-    **dict.fromkeys(("best.by", "best.patience", "best.min_gain", "report.to"), "changes no step"),
+    "report.to": "changes no step",
+    **dict.fromkeys(STEERING, "changes no step"),
     **dict.fromkeys(LENGTHS, "where the steps done had the rates that they would have had"),
     "train.max_tokens": "the same updates, rounded otherwise",
     "train.recompute": "the same updates, rounded otherwise",
@@ -78,8 +80,8 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
     refused = [change for change in changes if change.name not in allow]
     if refused:
         raise RunError(f"the settings are not those of the run in {out}: {_listed(refused)}", fix=_way_out(refused))
-    longer = any(change.name in LENGTHS for change in changes)
-    return "finished" if _is_finished(out) and not longer else "unfinished"
+    reopened = any(change.name in (*LENGTHS, *STEERING) for change in changes)  # another end, or another best step
+    return "finished" if _is_finished(out) and not reopened else "unfinished"
 
 
 def folder_of(config: Config, name: str) -> Path:
