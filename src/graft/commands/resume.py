@@ -131,11 +131,14 @@ def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dic
 
 
 def check_data(out: Path, now: Mapping[str, Any]) -> None:
-    """Raise a RunError if the data are not those of the run in `out`; what differs is named, old and new."""
+    """Raise a RunError if the data are not those of the run in `out`; what differs is named, old and new.
+
+    Args:
+        now: what `data.json` would say, or a part of it.
+    """
     if not (out / DATA_FILE).exists():  # broken off before it was written, and before any step
         return
-    before = json.loads((out / DATA_FILE).read_bytes())
-    changes = list(_data_changes(before, now))
+    changes = list(_data_changes(_facts_in(out / DATA_FILE), now))
     if changes:
         what = f"the data are not those of the run in {out}: {_listed(changes)}"
         raise RunError(what, fix="restore them, or begin a new run with another --out")
@@ -145,7 +148,7 @@ def environment_changes(out: Path) -> list[Change]:
     """What is other on this machine than where the run in `out` began, of all that can change bits."""
     if not (out / ENVIRONMENT_FILE).exists():
         return []
-    before, now = json.loads((out / ENVIRONMENT_FILE).read_bytes()), environment()
+    before, now = _facts_in(out / ENVIRONMENT_FILE), environment()
     names = [name for name in now if name in before and name != "memory_bytes"]
     return [Change(name, before[name], now[name]) for name in names if before[name] != now[name]]
 
@@ -168,6 +171,16 @@ def _settings_in(out: Path) -> Config:
     except GraftError as error:
         what = f"{out / CONFIG_FILE} is not what this version of Graft writes: {error.what}"
         raise RunError(what, fix="give another --out") from None
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}", fix="restore it; if it is lost, delete it") from None
+    if not isinstance(facts, dict):
+        raise RunError(f"{path} is not what Graft writes", fix="restore it; if it is lost, delete it")
+    return facts
 
 
 def _changes(before: Config, now: Config) -> list[Change]:

@@ -273,6 +273,9 @@ def checkpoints_in(out: Path, config: Config) -> Checkpoints:
 def result_in(out: Path, config: Config, say: Say) -> tuple[float | None, Outcome]:
     """Of a finished run, which is said: the first held-out loss where a checkpoint has it, and what it came to."""
     lines = read_metrics(out / "metrics.jsonl")
+    if not lines:
+        what = f"{out} holds this run, finished, and {out / 'metrics.jsonl'} is lost"
+        raise RunError(what, fix="restore it; the adapter is whole")
     checkpoint, _ = checkpoints_in(out, config).newest()
     selection = selection_of(config)
     selection.replay(lines)
