@@ -181,6 +181,19 @@ def test_other_data_are_named_and_refused(graft: Graft, few: Path, finished: Pat
     assert not (out / "report.html").exists()
 
 
+def test_a_finished_run_is_not_given_for_other_data(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
+    out, moved = Path(shutil.copytree(finished, tmp_path / "run")), tmp_path / "rows.jsonl"
+    lines = few.read_text(encoding="utf-8").splitlines(keepends=True)
+    moved.write_text("".join(reversed(lines)), encoding="utf-8")
+    ran = graft(*command(moved, out), "--allow", "data.path")
+    assert ran.code == 2
+    assert f"SHA-256 of {moved} " in ran.err
+    shutil.copy(few, moved)
+    ran = graft(*command(moved, out), "--allow", "data.path")
+    assert ran.code == 0, ran.err
+    assert "finished: there is nothing to do" in ran.err
+
+
 def test_data_that_only_moved_may_be_elsewhere(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     moved = tmp_path / "moved.jsonl"

@@ -112,16 +112,20 @@ def settings_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
-    """What `data.json` says: the rows by content, before and after they were encoded.
+def data_as_given(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What `data.json` says of the rows before they are encoded.
 
     Args:
         record: what the adapter will say of them.
     """
     paths = data_paths(config.data)
+    return {**record, "files": {path: content_hash(path) if len(paths) > 1 else record["sha256"] for path in paths}}
+
+
+def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
+    """What `data.json` says: the rows by content, before and after they were encoded."""
     return {
-        **record,
-        "files": {path: content_hash(path) if len(paths) > 1 else record["sha256"] for path in paths},
+        **data_as_given(config, record),
         "training_rows": len(samples.train),
         "held_out_rows": len(samples.held_out),
         "tokens_sha256": samples.digest(),
@@ -208,7 +212,7 @@ def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
         if old_hash != new_hash:
             yield Change(f"SHA-256 of {path}", old_hash, new_hash)
     for name in ("sha256", "training_rows", "held_out_rows", "tokens_sha256"):
-        if name in before and before[name] != now[name]:
+        if name in before and name in now and before[name] != now[name]:
             yield Change(name.replace("_", " "), before[name], now[name])
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from graft.adapters import Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
-from graft.commands.resume import ADAPTER_FOLDER, check_data, run_data, settings_hash, standing_of
+from graft.commands.resume import (
+    ADAPTER_FOLDER,
+    check_data,
+    data_as_given,
+    run_data,
+    settings_hash,
+    standing_of,
+)
 from graft.commands.run import Outcome, Run, Say, result_in
 from graft.commands.samples import Samples, data_record, read_samples
 from graft.commands.steering import Figures, check_steering, figures_of, selection_of
@@ -112,6 +119,7 @@ def train(
         _check_libraries(config)
         standing = standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
+            check_data(out, data_as_given(config, data_record(config.data)))
             return _result(out, *result_in(out, config, say), began)
         samples, template = _read_samples(config)
         for note in samples.notes:
