@@ -89,6 +89,36 @@ def test_without_a_folder_the_same_command_finds_its_run(
         assert (tmp_path / "runs" / name / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
 
 
+def test_without_a_folder_settings_that_may_change_find_the_run_too(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken_off(finished, tmp_path / "runs" / "rows")
+    short = [part for part in command(few, tmp_path, "train.eval_every=3") if part not in ("--out", str(tmp_path))]
+    ran = graft(*short, "--allow", "train.eval_every", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["adapter"] == "runs/rows/adapter"
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew_over_them(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    for folder in (out / "checkpoints").iterdir():
+        (folder / "state.json").unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ran = graft(*command(few, out))
+    assert ran.code == 2
+    for folder in (out / "checkpoints").iterdir():
+        assert f"{folder / 'state.json'} is missing" in ran.err
+    assert f"to begin anew, delete {out / 'checkpoints'}" in ran.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    shutil.rmtree(out / "checkpoints")
+    ran = graft(*command(few, out))
+    assert ran.code == 0, ran.err
+    assert (out / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
+
+
 def test_a_run_that_has_only_begun_begins_anew(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     for name in ("checkpoints", "metrics.jsonl", "data.json", "environment.json"):

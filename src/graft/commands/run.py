@@ -133,6 +133,9 @@ class Run:
         if standing == "new" and not is_free(self.out):
             raise RunError(f"{self.out} is in use: another process was sooner", fix="give another --out")
         folder, faults = self.checkpoints.newest()
+        if faults and not folder:
+            what = f"{self.out} holds this run, and none of its checkpoints is whole: {'; '.join(faults)}"
+            raise RunError(what, fix=f"see to the disk; to begin anew, delete {self.out / 'checkpoints'}")
         for fault in faults:
             self.say(f"a broken checkpoint is passed over: {fault}")
         state = State(0, None)
@@ -165,7 +168,8 @@ class Run:
     def roll_back(self, training: Training, step: int) -> None:
         """Put adapter and optimizer back as they were after `step`."""
         if fault := self.checkpoints.fault_of(step):
-            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix="set bad_numbers.action=skip")
+            what = f"the run cannot be rolled back to step {step}: {fault}"
+            raise RunError(what, fix="restore it, or begin a new run with another --out")
         restore(self.checkpoints.folder_of(step), self.adapter, training.optimizer)
 
     def finish(self, training: Training) -> Outcome:
