@@ -95,7 +95,7 @@ def train(
             print(f"{name.replace('_', ' ')}: {value}")
         return None
     path = resolved.data.path if isinstance(resolved.data.path, str) else resolved.data.path[0]
-    folder = out or folder_of(resolved, re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run")
+    folder = out or folder_of(resolved, re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run", allow or ())
     with console.ProgressDisplay() as progress:
         result = run(resolved, folder, resume=resume, allow=allow or (), subscribers=[progress], say=console.say)
     if json:

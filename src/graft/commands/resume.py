@@ -84,19 +84,23 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
     return "finished" if _is_finished(out) and not reopened else "unfinished"
 
 
-def folder_of(config: Config, name: str) -> Path:
+def folder_of(config: Config, name: str, allow: Sequence[str] = ()) -> Path:
     """Where the run goes on or begins that was given no folder: the first of runs/NAME, runs/NAME-2, ... that holds it
-    broken off, or nothing."""
+    broken off, or nothing.
+
+    Args:
+        allow: names of settings that may have changed.
+    """
     path, number = Path("runs") / name, 1
-    while not _is_for(config, path):
+    while not _is_for(config, path, allow):
         number += 1
         path = Path("runs") / f"{name}-{number}"
     return path
 
 
-def _is_for(config: Config, path: Path) -> bool:
+def _is_for(config: Config, path: Path, allow: Sequence[str]) -> bool:
     try:
-        return standing_of(config, path) != "finished"
+        return standing_of(config, path, allow=allow) != "finished"
     except RunError:
         return False
 
