@@ -15,6 +15,7 @@ from graft.errors import ConfigError, GraftError, RunError, nearest
 from graft.lock import refuse_locked
 from graft.runtime import environment
 from graft.staging import manifest_fault
+from graft.terminal import is_unicode
 
 CONFIG_FILE, DATA_FILE, ENVIRONMENT_FILE = "config.yaml", "data.json", "environment.json"
 ADAPTER_FOLDER, REPORT_FILE = "adapter", "report.html"
@@ -69,6 +70,8 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
     """
     for name in allow:
         _check_allowed(name, config)
+    if not is_unicode(str(out.absolute())):
+        raise RunError(f"the name of {out.absolute()} is not valid UTF-8", fix="give another --out")
     if not (out / CONFIG_FILE).exists():
         if resume:
             raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
