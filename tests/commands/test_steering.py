@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from graft.training import read_metrics
+from graft.errors import RunError
+from graft.training import Ended, read_metrics
 from tests.commands.conftest import Graft
 from tests.commands.test_resume import WEIGHTS, command, few
 
@@ -93,6 +94,28 @@ def test_a_best_that_is_lost_is_said_and_another_is_chosen(
     assert ran.code == 0, ran.err
     assert f"step {best} was the best, and its checkpoint is lost, so that another is chosen" in ran.err
     assert (out / WEIGHTS).read_bytes() != (worse / WEIGHTS).read_bytes()
+
+
+def test_a_best_that_is_lost_in_the_last_moment_is_said_with_the_way_out(
+    graft: Graft, few: Path, worse: Path, tmp_path: Path
+) -> None:
+    from graft.commands.train import train
+    from graft.config import build_config, parse_settings
+
+    out = broken_off(worse, tmp_path / "run", after=6)
+    best = best_of(out)
+
+    def lose(event: object) -> None:
+        if isinstance(event, Ended):
+            (out / "checkpoints" / f"step-{best:06d}" / "state.json").write_text("{}")
+
+    settings = command(few, out, *WORSE)[6::2]
+    with pytest.raises(RunError, match=f"step {best} was the best, and its adapter is lost: .*") as caught:
+        train(build_config({"data.path": str(few)}, parse_settings(settings)), out, subscribers=[lose])
+    assert caught.value.fix == "give the same command again: another step is chosen"
+    ran = graft(*command(few, out, *WORSE), "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["best_step"] != best
 
 
 def test_a_run_stops_when_nothing_is_gained_and_is_finished(graft: Graft, few: Path, tmp_path: Path) -> None:

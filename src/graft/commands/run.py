@@ -183,7 +183,7 @@ class Run:
         if outcome.best_step != outcome.steps:
             if fault := self.checkpoints.fault_of(outcome.best_step):
                 what = f"step {outcome.best_step} was the best, and its adapter is lost: {fault}"
-                raise RunError(what, fix="give --set best.by=last --allow best.by to have the last step's")
+                raise RunError(what, fix="give the same command again: another step is chosen")
             refill(self.adapter, self.checkpoints.folder_of(outcome.best_step))
         if outcome.stopped:
             self.say(f"stopped early, after step {outcome.steps}: {outcome.stopped}")
