@@ -88,7 +88,7 @@ def train(
     from graft.commands.train import train as run
 
     if dry_run:
-        plan = outlook(resolved, out)
+        plan = outlook(resolved, out, resume=resume, allow=allow or ())
         if json:
             return console.print_json(plan.as_json())
         for name, value in plan.as_json().items():

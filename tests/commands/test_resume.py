@@ -150,6 +150,16 @@ def test_other_settings_are_named_and_refused(graft: Graft, few: Path, finished:
     assert sorted(out.rglob("*")) == before, "nothing is written"
 
 
+def test_what_would_be_done_is_refused_as_it_would_be(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    other = (*command(few, out, "train.eval_every=3"), "--dry-run")
+    assert graft(*other).code == 2
+    assert graft(*other, "--allow", "train.eval_every").code == 0
+    ran = graft(*command(few, tmp_path / "new"), "--dry-run", "--resume")
+    assert ran.code == 2
+    assert "holds no run to go on with" in ran.err
+
+
 def test_what_changes_no_step_may_change(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     ran = graft(*command(few, out, "train.eval_every=1"), "--allow", "train.eval_every")

@@ -176,15 +176,15 @@ def _check_libraries(config: Config) -> None:
     check_trackers(config.report.to)
 
 
-def outlook(config: Config, out: Path | None = None) -> Outlook:
+def outlook(config: Config, out: Path | None = None, *, resume: bool = False, allow: Sequence[str] = ()) -> Outlook:
     """What `train` would do with `config`, without doing it: the data are read and laid out, the model is loaded.
 
     Args:
-        out: the run's folder, where it is known; refused as `train` would.
+        out: the run's folder, where it is known; refused as `train` would, by `resume` and `allow`.
     """
     _check_libraries(config)
     if out is not None:
-        standing_of(config, out)
+        standing_of(config, out, resume=resume, allow=allow)
     samples, _ = _read_samples(config)
     _, bank, slot, batches = _prepare(config, samples)
     adapter = bank.adapters[slot]
