@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -66,6 +67,22 @@ def test_the_lock_of_a_dead_process_is_void_and_that_is_said(tmp_path: Path) -> 
 def test_looking_writes_nothing(tmp_path: Path) -> None:
     refuse_locked(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_where_nothing_can_be_written_nobody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".lock").touch()
+
+    def refuse(number: int) -> None:
+        def opened(path: object, *rest: object, **named: object) -> int:
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(os, "open", opened)
+
+    refuse(errno.EROFS)
+    refuse_locked(tmp_path)
+    refuse(errno.EIO)
+    with pytest.raises(RunError, match=f"{tmp_path} cannot be written: Input/output error"):
+        refuse_locked(tmp_path)
 
 
 def test_a_holder_who_did_not_say_who_it_is(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_it_waits_no_longer_than_the_outer_block() -> None:
     def work(signals: StopSignals) -> None:
         with signals.deferred():
             with signals.deferred():
+                send(signal.SIGINT)
                 reached.append("inner")
-            send(signal.SIGINT)
             reached.append("outer")
         reached.append("behind")
 

@@ -6,6 +6,7 @@ machines on NFS since Linux 2.6.12 and CIFS since 5.5. Where a file system has n
 their place.
 """
 
+import errno
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from graft.errors import RunError
+from graft.errors import RunError, write_error
 from graft.staging import replace_file
 
 _LOCK, _HOLDER = ".lock", ".lock.json"
@@ -59,6 +60,10 @@ def refuse_locked(folder: Path) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise _held(folder) from None
+    except OSError as error:
+        if error.errno == errno.EROFS:  # where nothing can be written, nobody does
+            return
+        raise write_error(str(folder), error, fix="give another --out") from None
     lock.release()
 
 

@@ -1,9 +1,11 @@
 """What a section of the settings is, and the sections of the methods."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from graft.terminal import is_unicode
 
 SECTIONS = {
     "lora": "lora",
@@ -69,6 +71,14 @@ Roles = Annotated[list[Literal["system", "user", "assistant", "tool"]], BeforeVa
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written_down(cls, value: Any) -> Any:
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not is_unicode(text):
+                raise ValueError("is not valid UTF-8; rename what it names")
+        return value
 
 
 class LoraConfig(Section):

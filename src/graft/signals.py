@@ -56,13 +56,14 @@ class StopSignals:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within this block the first signal waits until it is asked for, at the latest at the block's end."""
+        """Within this block the first signal waits until it is asked for, at the latest at the end of the outermost."""
         waited, self._waits = self._waits, True
         try:
             yield
         finally:
             self._waits = waited
-        self.check()
+        if not waited:
+            self.check()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

@@ -58,6 +58,23 @@ def test_missing_file(graft: Graft, tmp_path: Path) -> None:
     assert "nowhere.json does not exist" in refused(graft, tmp_path, "--data", tmp_path / "nowhere.json")
 
 
+def test_names_that_are_not_utf_8(graft: Graft, tmp_path: Path) -> None:
+    odd, folder = tmp_path / "r\udcff.jsonl", tmp_path / "folder"
+    write(odd, *SEVERAL)
+    said = refused(graft, tmp_path, "--data", odd)
+    assert "data.path" in said
+    assert "is not valid UTF-8" in said
+    folder.mkdir()
+    odd.rename(folder / odd.name)
+    for path in (folder, folder / "*.jsonl"):
+        assert "r?.jsonl is not valid UTF-8" in refused(graft, tmp_path, "--data", path)
+    rows = write(tmp_path / "rows.jsonl", *SEVERAL)
+    ran = graft("train", "--data", rows, "--out", tmp_path / "\udcff")
+    assert ran.code == 2
+    assert "? is not valid UTF-8\n  -> give another --out" in ran.err
+    assert not (tmp_path / "\udcff").exists()
+
+
 def test_no_data(graft: Graft, tmp_path: Path) -> None:
     assert "--data" in refused(graft, tmp_path)
 

@@ -89,6 +89,36 @@ def test_without_a_folder_the_same_command_finds_its_run(
         assert (tmp_path / "runs" / name / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
 
 
+def test_without_a_folder_settings_that_may_change_find_the_run_too(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broken_off(finished, tmp_path / "runs" / "rows")
+    short = [part for part in command(few, tmp_path, "train.eval_every=3") if part not in ("--out", str(tmp_path))]
+    ran = graft(*short, "--allow", "train.eval_every", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["adapter"] == "runs/rows/adapter"
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew_over_them(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    for folder in (out / "checkpoints").iterdir():
+        (folder / "state.json").unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ran = graft(*command(few, out))
+    assert ran.code == 2
+    for folder in (out / "checkpoints").iterdir():
+        assert f"{folder / 'state.json'} is missing" in ran.err
+    assert f"to begin anew, delete {out / 'checkpoints'}" in ran.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    shutil.rmtree(out / "checkpoints")
+    ran = graft(*command(few, out))
+    assert ran.code == 0, ran.err
+    assert (out / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
+
+
 def test_a_run_that_has_only_begun_begins_anew(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     for name in ("checkpoints", "metrics.jsonl", "data.json", "environment.json"):
@@ -118,6 +148,16 @@ def test_other_settings_are_named_and_refused(graft: Graft, few: Path, finished:
     assert ran.code == 2
     assert "unknown setting" in ran.err
     assert sorted(out.rglob("*")) == before, "nothing is written"
+
+
+def test_what_would_be_done_is_refused_as_it_would_be(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    other = (*command(few, out, "train.eval_every=3"), "--dry-run")
+    assert graft(*other).code == 2
+    assert graft(*other, "--allow", "train.eval_every").code == 0
+    ran = graft(*command(few, tmp_path / "new"), "--dry-run", "--resume")
+    assert ran.code == 2
+    assert "holds no run to go on with" in ran.err
 
 
 def test_what_changes_no_step_may_change(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
@@ -181,6 +221,19 @@ def test_other_data_are_named_and_refused(graft: Graft, few: Path, finished: Pat
     assert not (out / "report.html").exists()
 
 
+def test_a_finished_run_is_not_given_for_other_data(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
+    out, moved = Path(shutil.copytree(finished, tmp_path / "run")), tmp_path / "rows.jsonl"
+    lines = few.read_text(encoding="utf-8").splitlines(keepends=True)
+    moved.write_text("".join(reversed(lines)), encoding="utf-8")
+    ran = graft(*command(moved, out), "--allow", "data.path")
+    assert ran.code == 2
+    assert f"SHA-256 of {moved} " in ran.err
+    shutil.copy(few, moved)
+    ran = graft(*command(moved, out), "--allow", "data.path")
+    assert ran.code == 0, ran.err
+    assert "finished: there is nothing to do" in ran.err
+
+
 def test_data_that_only_moved_may_be_elsewhere(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     moved = tmp_path / "moved.jsonl"
@@ -208,6 +261,32 @@ def test_another_machine_is_said(graft: Graft, few: Path, finished: Path, tmp_pa
     assert f"torch 2.0.0 -> {said['torch']}; its bits may be other than without the break" in ran.err
     assert "threads 64 -> " in ran.err
     assert "memory" not in ran.err
+
+
+@pytest.mark.parametrize("name", ["data.json", "environment.json"])
+@pytest.mark.parametrize("content", [b"[]", b"\xff"])
+def test_facts_that_are_broken_are_named(
+    name: str, content: bytes, graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    (out / name).write_bytes(content)
+    ran = graft(*command(few, out))
+    assert ran.code == 2
+    assert f"{out / name} " in ran.err
+    assert "Traceback" not in ran.err
+    (out / name).unlink()
+    assert graft(*command(few, out)).code == 0
+    assert (out / name).exists()
+
+
+def test_a_finished_run_says_what_it_came_to_without_its_lines(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(finished, tmp_path / "run"))
+    (out / "metrics.jsonl").unlink()
+    ran = graft(*command(few, out), "--json")
+    assert "finished: there is nothing to do" in ran.err
+    assert ran.json["steps"] == json.loads((finished / "result.json").read_bytes())["steps"] > 0
 
 
 def test_two_processes_never_write_one_run(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from graft.training import TRACKERS, read_metrics
+from graft.errors import RunError
+from graft.training import TRACKERS, Ended, read_metrics
 from graft.training.trackers import Tracker
 from tests.commands.conftest import Graft
 from tests.commands.test_resume import WEIGHTS, command, few
@@ -127,6 +128,28 @@ def test_a_result_that_is_broken_is_said_and_made_again(graft: Graft, few: Path,
     assert (out / "result.json").read_bytes() == (worse / "result.json").read_bytes()
 
 
+def test_a_best_that_is_lost_in_the_last_moment_is_said_with_the_way_out(
+    graft: Graft, few: Path, worse: Path, tmp_path: Path
+) -> None:
+    from graft.commands.train import train
+    from graft.config import build_config, parse_settings
+
+    out = broken_off(worse, tmp_path / "run", after=6)
+    best = best_of(out)
+
+    def lose(event: object) -> None:
+        if isinstance(event, Ended):
+            (out / "checkpoints" / f"step-{best:06d}" / "state.json").write_text("{}")
+
+    settings = command(few, out, *WORSE)[6::2]
+    with pytest.raises(RunError, match=f"step {best} was the best, and its adapter is lost: .*") as caught:
+        train(build_config({"data.path": str(few)}, parse_settings(settings)), out, subscribers=[lose])
+    assert caught.value.fix == "give the same command again: another step is chosen"
+    ran = graft(*command(few, out, *WORSE), "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["best_step"] != best
+
+
 def test_a_run_stops_when_nothing_is_gained_and_is_finished(graft: Graft, few: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     patient = (*WORSE, "best.patience=2", "train.max_steps=20")
@@ -148,6 +171,29 @@ def test_a_run_stops_when_nothing_is_gained_and_is_finished(graft: Graft, few: P
     assert ran.code == 0, ran.err
     assert len(read_metrics(broken / "metrics.jsonl")) == steps, "it stops where it did"
     assert (broken / WEIGHTS).read_bytes() == adapter
+
+
+def test_a_run_that_stopped_early_goes_on_with_more_patience(graft: Graft, few: Path, tmp_path: Path) -> None:
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    patient = (*WORSE, "train.max_steps=6")
+    assert graft(*command(few, out, *patient, "best.patience=1")).code == 0
+    assert len(read_metrics(out / "metrics.jsonl")) < 6
+    ran = graft(*command(few, out, *patient, "best.patience=9"), "--allow", "best.patience", "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.json["steps"], ran.json["stopped"]) == (6, "")
+    assert graft(*command(few, whole, *patient, "best.patience=9")).code == 0
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+def test_a_finished_run_hands_over_another_step_where_it_is_asked_to(
+    graft: Graft, few: Path, worse: Path, tmp_path: Path
+) -> None:
+    out, last = Path(shutil.copytree(worse, tmp_path / "run")), tmp_path / "last"
+    ran = graft(*command(few, out, *WORSE, "best.by=last"), "--allow", "best.by", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["best_step"] == 7
+    assert graft(*command(few, last, *WORSE, "best.by=last")).code == 0
+    assert (out / WEIGHTS).read_bytes() == (last / WEIGHTS).read_bytes()
 
 
 def test_answers_can_choose(graft: Graft, few: Path, tmp_path: Path) -> None:

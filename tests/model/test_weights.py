@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -6,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
-from graft.errors import ModelError
+from graft.errors import Interrupted, ModelError
 from graft.model.weights import Survey, digest, survey, weight_files
+from graft.signals import StopSignals
 
 
 @pytest.fixture
@@ -99,3 +103,20 @@ def test_a_model_without_tensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "a.safetensors"}}))
     save_file({}, tmp_path / "a.safetensors")
     assert "stores its weights as nothing" in refusal(tmp_path).what
+
+
+def test_a_signal_does_not_wait_until_a_file_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    os.mkfifo(file)
+
+    def write() -> None:
+        with file.open("wb", buffering=0) as reader:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(4096):
+                reader.write(bytes(1 << 16))
+
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(write)
+        with pytest.raises(Interrupted), StopSignals():
+            digest([file])
+        assert isinstance(written.exception(), BrokenPipeError), "it was read to the end"

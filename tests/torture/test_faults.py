@@ -66,6 +66,17 @@ def test_a_file_that_the_system_does_not_take(
     assert result_of(out) == expected
 
 
+def test_a_merge_that_the_system_does_not_take(zygote: Zygote, tmp_path: Path) -> None:
+    out, merged = tmp_path / "run", tmp_path / "merged"
+    assert zygote.live(zygote.train(out, "train.max_steps=1"))[0] == 0
+    for limit in (500, 1_000_000):  # for the configuration, and for the weights
+        code, words = zygote.live(["merge", "--adapter", str(out), "--out", str(merged)], longest_file=limit)
+        assert code == DiskError.exit_code, words
+        assert f"{merged} cannot be written: " in words
+        assert "Traceback" not in words
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("metrics", [False, True])
 @pytest.mark.parametrize("name", ["ENOSPC", "EIO"])

@@ -107,6 +107,16 @@ def test_after_a_restart_the_broken_do_not_pass_for_the_newest(tmp_path: Path) -
     assert checkpoints.newest() == (tmp_path / "step-000010", [])
 
 
+def test_what_people_put_beside_checkpoints_is_left_alone(tmp_path: Path) -> None:
+    checkpoints = save(tmp_path, 10, 20, keep=1)
+    shutil.copytree(tmp_path / "step-000020", tmp_path / "step-000020-copy")
+    (tmp_path / "step-000030.tar").touch()
+    save(tmp_path, 30, keep=1)
+    assert checkpoints.newest() == (tmp_path / "step-000030", [])
+    checkpoints.forget_after(0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000020-copy", "step-000030.tar"]
+
+
 def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     checkpoints = save(tmp_path, 999_999, 1_000_000, keep=1)
     assert checkpoints.newest()[0] == tmp_path / "step-1000000"

@@ -17,7 +17,19 @@ from graft.errors import DataError, DiskError, Interrupted, RunError
 from graft.forest import backward_edge_loss
 from graft.records import Source, TokenSequence
 from graft.runtime import seed_everything
-from graft.training import Batches, Checkpoints, Event, Saved, Saves, State, Stepped, Training, build_optimizer, restore
+from graft.training import (
+    Batches,
+    Checkpoints,
+    Ended,
+    Event,
+    Saved,
+    Saves,
+    State,
+    Stepped,
+    Training,
+    build_optimizer,
+    restore,
+)
 from tests.families import build, samples
 from tests.training.conftest import DEVICE, every_optimizer
 
@@ -354,6 +366,22 @@ def test_a_measurement_is_broken_off_and_its_step_is_owed_it() -> None:
     assert [step.step for step in steps_told] == list(range(1, resumed.batches.total_steps + 1))
     assert steps_told[2] == replace(owed, held_out_loss=5.0)
     assert disk.saved == [3, 6], "what stands is not written again"
+
+
+def test_a_signal_at_the_very_end_does_not_end_it_twice() -> None:
+    disk, told = Disk(), []
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Ended):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = saving_run(disk, hear)
+    run.batches.total_steps = run.save_every = 6
+    with pytest.raises(Interrupted), run.signals:
+        run.run()
+    assert disk.saved == [6]
+    assert len([event for event in told if isinstance(event, Ended)]) == 1
 
 
 @pytest.mark.parametrize("step", [3, 6])

@@ -11,7 +11,7 @@ from graft.adapters.storage import write_provenance
 from graft.commands.assembly import Answerer, adapter_folder, base_of, open_answerer, refuse_unread, stop_ids
 from graft.config import ModelConfig, flatten_settings
 from graft.data import encode_prompt
-from graft.errors import AdapterError, ConfigError, ProofError, RunError
+from graft.errors import AdapterError, ConfigError, ProofError, RunError, write_error
 from graft.evaluation import Conformance, Statement, compare, interrogate
 from graft.model import save_base
 from graft.records import Message
@@ -112,14 +112,17 @@ def merge_answerer(answerer: Answerer, out: Path, probes: Sequence[Sequence[int]
     expected = interrogate(answerer.bank, answerer.slot, probes, stops)
     base = interrogate(answerer.bank, None, probes, stops, led_along=expected.answers)
     merged = answerer.bank.merge(answerer.slot)
-    with StopSignals(), staged(out) as folder:
-        save_base(merged, answerer.base.tokenizer, folder)
-        write_provenance(folder, answerer.provenance)
-        found = _read_again(folder, expected, probes, str(merged.dtype).removeprefix("torch."))
-        proof = compare(expected, found, base, merged.dtype)
-        if not proof.holds:
-            what = f"the merged model does not answer as the adapter did: {proof}"
-            raise ProofError(what, fix="merge with --set model.dtype=float32, or serve the adapter")
+    try:
+        with StopSignals(), staged(out) as folder:
+            save_base(merged, answerer.base.tokenizer, folder)
+            write_provenance(folder, answerer.provenance)
+            found = _read_again(folder, expected, probes, str(merged.dtype).removeprefix("torch."))
+            proof = compare(expected, found, base, merged.dtype)
+            if not proof.holds:
+                what = f"the merged model does not answer as the adapter did: {proof}"
+                raise ProofError(what, fix="merge with --set model.dtype=float32, or serve the adapter")
+    except OSError as error:
+        raise write_error(str(out), error, fix="free some space, or give another --out") from None
     return MergeResult(str(out), proof)
 
 

@@ -15,17 +15,20 @@ from graft.errors import ConfigError, GraftError, RunError, nearest
 from graft.lock import refuse_locked
 from graft.runtime import environment
 from graft.staging import manifest_fault
+from graft.terminal import is_unicode
 
 CONFIG_FILE, DATA_FILE, ENVIRONMENT_FILE = "config.yaml", "data.json", "environment.json"
 ADAPTER_FOLDER, REPORT_FILE, RESULT_FILE = "adapter", "report.html", "result.json"
 
 LENGTHS = ("train.epochs", "train.max_steps")
+STEERING = ("best.by", "best.patience", "best.min_gain")
 MAY_CHANGE = {
     "checkpoint.every": "changes no step",
     "checkpoint.keep": "changes no step",
     "train.eval_every": "changes no step",
     "data.cache": "changes no step",
-    **dict.fromkeys(("best.by", "best.patience", "best.min_gain", "report.to"), "changes no step"),
+    "report.to": "changes no step",
+    **dict.fromkeys(STEERING, "changes no step"),
     **dict.fromkeys(LENGTHS, "where the steps done had the rates that they would have had"),
     **dict.fromkeys(("bad_numbers.action", "bad_numbers.budget"), "changes no step that is done"),
     "train.max_tokens": "the same updates, rounded otherwise; with dropout, other draws",
@@ -68,6 +71,8 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
     """
     for name in allow:
         _check_allowed(name, config)
+    if not is_unicode(str(out.absolute())):
+        raise RunError(f"the name of {out.absolute()} is not valid UTF-8", fix="give another --out")
     if not (out / CONFIG_FILE).exists():
         if resume:
             raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
@@ -79,23 +84,27 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
     refused = [change for change in changes if change.name not in allow]
     if refused:
         raise RunError(f"the settings are not those of the run in {out}: {_listed(refused)}", fix=_way_out(refused))
-    longer = any(change.name in LENGTHS for change in changes)
-    return "finished" if _is_finished(out) and not longer else "unfinished"
+    reopened = any(change.name in (*LENGTHS, *STEERING) for change in changes)  # another end, or another best step
+    return "finished" if _is_finished(out) and not reopened else "unfinished"
 
 
-def folder_of(config: Config, name: str) -> Path:
+def folder_of(config: Config, name: str, allow: Sequence[str] = ()) -> Path:
     """Where the run goes on or begins that was given no folder: the first of runs/NAME, runs/NAME-2, ... that holds it
-    broken off, or nothing."""
+    broken off, or nothing.
+
+    Args:
+        allow: names of settings that may have changed.
+    """
     path, number = Path("runs") / name, 1
-    while not _is_for(config, path):
+    while not _is_for(config, path, allow):
         number += 1
         path = Path("runs") / f"{name}-{number}"
     return path
 
 
-def _is_for(config: Config, path: Path) -> bool:
+def _is_for(config: Config, path: Path, allow: Sequence[str]) -> bool:
     try:
-        return standing_of(config, path) != "finished"
+        return standing_of(config, path, allow=allow) != "finished"
     except RunError:
         return False
 
@@ -111,16 +120,20 @@ def settings_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
-def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
-    """What `data.json` says: the rows by content, before and after they were encoded.
+def data_as_given(config: Config, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What `data.json` says of the rows before they are encoded.
 
     Args:
         record: what the adapter will say of them.
     """
     paths = data_paths(config.data)
+    return {**record, "files": {path: content_hash(path) if len(paths) > 1 else record["sha256"] for path in paths}}
+
+
+def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
+    """What `data.json` says: the rows by content, before and after they were encoded."""
     return {
-        **record,
-        "files": {path: content_hash(path) if len(paths) > 1 else record["sha256"] for path in paths},
+        **data_as_given(config, record),
         "training_rows": len(samples.train),
         "held_out_rows": len(samples.held_out),
         "tokens_sha256": samples.digest(),
@@ -130,11 +143,14 @@ def run_data(config: Config, record: Mapping[str, Any], samples: Samples) -> dic
 
 
 def check_data(out: Path, now: Mapping[str, Any]) -> None:
-    """Raise a RunError if the data are not those of the run in `out`; what differs is named, old and new."""
+    """Raise a RunError if the data are not those of the run in `out`; what differs is named, old and new.
+
+    Args:
+        now: what `data.json` would say, or a part of it.
+    """
     if not (out / DATA_FILE).exists():  # broken off before it was written, and before any step
         return
-    before = json.loads((out / DATA_FILE).read_bytes())
-    changes = list(_data_changes(before, now))
+    changes = list(_data_changes(_facts_in(out / DATA_FILE), now))
     if changes:
         what = f"the data are not those of the run in {out}: {_listed(changes)}"
         raise RunError(what, fix="restore them, or begin a new run with another --out")
@@ -144,7 +160,7 @@ def environment_changes(out: Path) -> list[Change]:
     """What is other on this machine than where the run in `out` began, of all that can change bits."""
     if not (out / ENVIRONMENT_FILE).exists():
         return []
-    before, now = json.loads((out / ENVIRONMENT_FILE).read_bytes()), environment()
+    before, now = _facts_in(out / ENVIRONMENT_FILE), environment()
     names = [name for name in now if name in before and name != "memory_bytes"]
     return [Change(name, before[name], now[name]) for name in names if before[name] != now[name]]
 
@@ -167,6 +183,16 @@ def _settings_in(out: Path) -> Config:
     except GraftError as error:
         what = f"{out / CONFIG_FILE} is not what this version of Graft writes: {error.what}"
         raise RunError(what, fix="give another --out") from None
+
+
+def _facts_in(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}", fix="restore it; if it is lost, delete it") from None
+    if not isinstance(facts, dict):
+        raise RunError(f"{path} is not what Graft writes", fix="restore it; if it is lost, delete it")
+    return facts
 
 
 def _changes(before: Config, now: Config) -> list[Change]:
@@ -195,7 +221,7 @@ def _data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
         if old_hash != new_hash:
             yield Change(f"SHA-256 of {path}", old_hash, new_hash)
     for name in ("sha256", "training_rows", "held_out_rows", "tokens_sha256"):
-        if name in before and before[name] != now[name]:
+        if name in before and name in now and before[name] != now[name]:
             yield Change(name.replace("_", " "), before[name], now[name])
 
 

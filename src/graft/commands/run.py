@@ -118,6 +118,9 @@ class Run:
         if standing == "new" and not is_free(self.out):
             raise RunError(f"{self.out} is in use: another process was sooner", fix="give another --out")
         folder, faults = self.checkpoints.newest()
+        if faults and not folder:
+            what = f"{self.out} holds this run, and none of its checkpoints is whole: {'; '.join(faults)}"
+            raise RunError(what, fix=f"see to the disk; to begin anew, delete {self.out / 'checkpoints'}")
         for fault in faults:
             self.say(f"a broken checkpoint is passed over: {fault}")
         state = State(0, None)
@@ -165,7 +168,7 @@ class Run:
         if outcome.best_step != outcome.steps:
             if fault := self.checkpoints.fault_of(outcome.best_step):
                 what = f"step {outcome.best_step} was the best, and its adapter is lost: {fault}"
-                raise RunError(what, fix="give --set best.by=last --allow best.by to have the last step's")
+                raise RunError(what, fix="give the same command again: another step is chosen")
             refill(self.adapter, self.checkpoints.folder_of(outcome.best_step))
         if outcome.stopped:
             self.say(f"stopped early, after step {outcome.steps}: {outcome.stopped}")

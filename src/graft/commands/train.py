@@ -12,7 +12,14 @@ from typing import Any
 from graft.adapters import Adapter, Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
 from graft.commands.outcome import Outcome, result_in
-from graft.commands.resume import ADAPTER_FOLDER, ENVIRONMENT_FILE, check_data, run_data, standing_of
+from graft.commands.resume import (
+    ADAPTER_FOLDER,
+    ENVIRONMENT_FILE,
+    check_data,
+    data_as_given,
+    run_data,
+    standing_of,
+)
 from graft.commands.run import Run, Say
 from graft.commands.samples import Samples, data_record, read_samples
 from graft.commands.steering import Figures, check_steering, figures_of, selection_of
@@ -112,6 +119,7 @@ def train(
         _check_libraries(config)
         standing = standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
+            check_data(out, data_as_given(config, data_record(config.data)))
             return _result(out, result_in(out, say), began)
         samples, template = _read_samples(config)
         for note in samples.notes:
@@ -171,15 +179,15 @@ def _check_libraries(config: Config) -> None:
     check_trackers(config.report.to)
 
 
-def outlook(config: Config, out: Path | None = None) -> Outlook:
+def outlook(config: Config, out: Path | None = None, *, resume: bool = False, allow: Sequence[str] = ()) -> Outlook:
     """What `train` would do with `config`, without doing it: the data are read and laid out, the model is loaded.
 
     Args:
-        out: the run's folder, where it is known; refused as `train` would.
+        out: the run's folder, where it is known; refused as `train` would, by `resume` and `allow`.
     """
     _check_libraries(config)
     if out is not None:
-        standing_of(config, out)
+        standing_of(config, out, resume=resume, allow=allow)
     samples, _ = _read_samples(config)
     _, bank, slot, batches = _prepare(config, samples)
     adapter = bank.adapters[slot]

@@ -10,6 +10,7 @@ from graft.data.codec import Codec
 from graft.data.template import Template
 from graft.errors import DataError
 from graft.records import Conversation, Message, Piece, TokenSequence
+from graft.terminal import is_unicode
 
 _BATCH = 1024  # conversations whose texts the tokenizer is given together, which it encodes in parallel
 
@@ -43,7 +44,7 @@ def encode_prompt(
         DataError: a message holds half a surrogate pair, as a command line that is not UTF-8 gives.
     """
     for message in messages:
-        if any("\ud800" <= character <= "\udfff" for character in message.content + message.context):
+        if not is_unicode(message.content + message.context):
             raise DataError("the message is not valid Unicode", fix="write it as UTF-8")
     pieces = template.prompt(messages, tools, codec)
     with ThreadPoolExecutor(1) as library:

@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from graft.errors import DataError
+from graft.terminal import is_unicode
 
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".txt")
 PACKED: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -51,7 +52,7 @@ def find_files(path: str) -> list[Path]:
         found = _once(Path(name) for name in glob.iglob(str(named), recursive=True))
         if not found:
             raise DataError(f"no file is called {path}", fix="check --data")
-        return found
+        return _named(found)
     if _HUB_ID.fullmatch(path) and kind_of(Path(path)) not in SUFFIXES:
         return _to_train_on(_below(_download(path), path))
     raise DataError(f"{path} does not exist", fix="check --data")
@@ -84,6 +85,13 @@ def _below(folder: Path, path: str) -> list[Path]:
     files = sorted(_data_files(folder))
     if not files:
         raise DataError(f"{path} holds no data file", fix=f"give a folder with files of {', '.join(SUFFIXES)}")
+    return _named(files)
+
+
+def _named(files: list[Path]) -> list[Path]:
+    """The files, whose names can be written down."""
+    if odd := [file for file in files if not is_unicode(str(file))]:
+        raise DataError(f"the name of {odd[0]} is not valid UTF-8", fix="rename the file")
     return files
 
 

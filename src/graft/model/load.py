@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +53,8 @@ DTYPES = {
     "fp16": torch.float16,
 }
 SMALL = 1_000_000_000  # parameters; up to here a CPU computes in float32: no slower, and merging is exact
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how Rust ends the message of a call that failed
 
 # What in a configuration decides on a model's answers. Other fields vary with the version that wrote them.
 ARCHITECTURE = (
@@ -171,11 +175,20 @@ def load_tokenizer(path: str) -> Tokenizer:
 
 
 def save_base(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a model folder that `load_base` and transformers read: configuration, safetensors, tokenizer."""
+    """Write a model folder that `load_base` and transformers read: configuration, safetensors, tokenizer.
+
+    Raises:
+        OSError: the system does not take it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        model.save_pretrained(folder)
-    tokenizer.save(folder)
+    try:
+        with quiet():
+            model.save_pretrained(folder)
+        tokenizer.save(folder)
+    except Exception as error:  # what the Rust of safetensors and tokenizers makes of an OSError has no type of its own
+        if number := _OS_ERROR.search(str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(folder)) from error
+        raise
 
 
 def _read_config(folder: Path) -> PretrainedConfig:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from threading import Event
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from graft.errors import ModelError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pth", ".pt", ".ckpt")
+_AT_ONCE = 1 << 20  # bytes
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 
@@ -82,12 +84,20 @@ def survey(files: Sequence[Path]) -> Survey:
 def digest(files: Sequence[Path]) -> str:
     """SHA-256 over the SHA-256 of each file, in order. Reads all of them, several at a time."""
 
+    given_up = Event()
+
     def of(file: Path) -> str:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        content_hash = hashlib.sha256()
+        with file.open("rb", buffering=0) as content:
+            while (piece := content.read(_AT_ONCE)) and not given_up.is_set():
+                content_hash.update(piece)
+        return content_hash.hexdigest()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return hashlib.sha256("\n".join(pool.map(of, files)).encode()).hexdigest()
+        try:
+            return hashlib.sha256("\n".join(pool.map(of, files)).encode()).hexdigest()
+        finally:
+            given_up.set()  # a signal does not wait for gigabytes
 
 
 def _no_weights(folder: Path) -> ModelError:

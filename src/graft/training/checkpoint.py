@@ -4,6 +4,7 @@ The order of rows and dropout follow from the seed and the number of the step, s
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from graft.training.optimizer import optimizer_tensors, restore_optimizer
 
 _OPTIMIZER_FILE = "optimizer.safetensors"
 _STATE_FILE = "state.json"
+_NAME = re.compile(r"step-[0-9]{6,}")  # and not step-000100-copy, which people make
 _ROOM_FOR_THE_REST = 1 << 20  # bytes: the small files, and what a file system takes for itself
 
 _FREE_SOME = "free some space and give the same command again: it goes on from the newest whole checkpoint"
@@ -142,7 +144,8 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
     def _folders(self) -> list[Path]:
-        return sorted((folder for folder in self._folder.glob("step-*") if folder.is_dir()), key=_step_of)
+        named = (folder for folder in self._folder.glob("step-*") if _NAME.fullmatch(folder.name))
+        return sorted((folder for folder in named if folder.is_dir()), key=_step_of)
 
 
 def _step_of(folder: Path) -> int:

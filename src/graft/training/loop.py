@@ -99,8 +99,8 @@ class Training:
             try:
                 self._run(done, owed)
                 self._tell_saved(wait=True)
-                self._tell(Ended(self._reached, self.ended, True, self.selection.metrics))
                 self.signals.check()
+                self._tell(Ended(self._reached, self.ended, True, self.selection.metrics))
             except Interrupted as told:
                 if told.at_once:  # what is being written is not waited for: the checkpoint before it is whole
                     raise
