@@ -279,14 +279,6 @@ def test_facts_that_are_broken_are_named(
     assert (out / name).exists()
 
 
-def test_a_finished_run_whose_lines_are_lost(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
-    out = Path(shutil.copytree(finished, tmp_path / "run"))
-    (out / "metrics.jsonl").unlink()
-    ran = graft(*command(few, out))
-    assert ran.code == 2
-    assert f"{out / 'metrics.jsonl'} is lost" in ran.err
-
-
 def test_two_processes_never_write_one_run(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}

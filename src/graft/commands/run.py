@@ -168,8 +168,7 @@ class Run:
     def roll_back(self, training: Training, step: int) -> None:
         """Put adapter and optimizer back as they were after `step`."""
         if fault := self.checkpoints.fault_of(step):
-            what = f"the run cannot be rolled back to step {step}: {fault}"
-            raise RunError(what, fix="restore it, or begin a new run with another --out")
+            raise RunError(f"the run cannot be rolled back to step {step}: {fault}", fix="set bad_numbers.action=skip")
         restore(self.checkpoints.folder_of(step), self.adapter, training.optimizer)
 
     def finish(self, training: Training) -> Outcome:
@@ -277,9 +276,6 @@ def checkpoints_in(out: Path, config: Config) -> Checkpoints:
 def result_in(out: Path, config: Config, say: Say) -> tuple[float | None, Outcome]:
     """Of a finished run, which is said: the first held-out loss where a checkpoint has it, and what it came to."""
     lines = read_metrics(out / "metrics.jsonl")
-    if not lines:
-        what = f"{out} holds this run, finished, and {out / 'metrics.jsonl'} is lost"
-        raise RunError(what, fix="restore it; the adapter is whole")
     checkpoint, _ = checkpoints_in(out, config).newest()
     selection = selection_of(config)
     selection.replay(lines)

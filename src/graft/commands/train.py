@@ -10,14 +10,7 @@ from typing import Any
 
 from graft.adapters import Bank, create_adapter
 from graft.commands.assembly import open_base, open_tokenizer, provenance_of
-from graft.commands.resume import (
-    ADAPTER_FOLDER,
-    check_data,
-    data_as_given,
-    run_data,
-    settings_hash,
-    standing_of,
-)
+from graft.commands.resume import ADAPTER_FOLDER, check_data, data_as_given, run_data, settings_hash, standing_of
 from graft.commands.run import Outcome, Run, Say, result_in
 from graft.commands.samples import Samples, data_record, read_samples
 from graft.commands.steering import Figures, check_steering, figures_of, selection_of
