@@ -173,9 +173,12 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
 def test_the_room_is_what_adapter_and_optimizer_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, adapter, _ = parts()
     usage = shutil.disk_usage(tmp_path)
-    needed = 3 * 4 * adapter.trained_parameters * (2 + 2) + (1 << 20)
+    whole = 3 * 4 * adapter.trained_parameters
+    needed = whole * (2 + 1 + 1) + whole // 3 + (1 << 20)  # two newest, the best, one that is written; the result
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
     Checkpoints(tmp_path, keep=2).check_room(adapter)
+    with pytest.raises(DiskError):
+        Checkpoints(tmp_path, keep=2, anchors=1).check_room(adapter)
     with pytest.raises(DiskError):
         Checkpoints(tmp_path, keep=3).check_room(adapter)
 

@@ -112,8 +112,8 @@ class Checkpoints:
         Adapter and optimizer are taken as three numbers of four bytes for each parameter, which none exceeds.
         """
         there = sum(file.stat().st_size for file in self._folder.rglob("*") if file.is_file())
-        kept = self._keep + bool(self._anchors)
-        needed = 3 * 4 * adapter.trained_parameters * (kept + 2) - there + _ROOM_FOR_THE_REST
+        kept = self._keep + 1 + bool(self._anchors)  # the newest, the best, and the one to roll back to
+        needed = 4 * adapter.trained_parameters * (3 * (kept + 1) + 1) - there + _ROOM_FOR_THE_REST
         fix = "free some space, lower checkpoint.keep, or give --out on another disk"
         check_room(self._folder, needed, f"the run, with checkpoint.keep {self._keep},", fix=fix)
 
