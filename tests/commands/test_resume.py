@@ -309,7 +309,7 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_written(
     ran = graft(*command(few, tmp_path / "run"), "--json")
     assert ran.code == 4
     assert ran.json["exit_code"] == 4
-    assert f"checkpoint.keep 3, takes 3.0 MB, and {tmp_path} has 0.0 MB left" in ran.err
+    assert f"checkpoint.keep 3, takes 3.1 MB, and {tmp_path} has 0.0 MB left" in ran.err
     assert not list(tmp_path.iterdir())
 
 
