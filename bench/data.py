@@ -96,10 +96,11 @@ def encode(model: Path, data: Path) -> None:
         before, began = most(), time.perf_counter()
         samples = read_samples(DataConfig(path=str(data)), template, tokenizer)
         took = time.perf_counter() - began
+        rows = len(samples.train) + len(samples.held_out)
+        del samples  # a run holds them once
         again = time.perf_counter()
         read_samples(DataConfig(path=str(data)), template, tokenizer)
         again = time.perf_counter() - again
-    rows = len(samples.train) + len(samples.held_out)
     print(
         f"{rows:9,} rows {rows / took:8,.0f} rows/s; own memory {before / 2**20:5.0f} MiB before, "
         f"{most() / 2**20:5.0f} at most; second run {again:6.2f} s"

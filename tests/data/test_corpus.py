@@ -64,6 +64,16 @@ def test_some_of_them_in_any_order(rows: list[list[TokenSequence]], order: objec
     backwards = some.take(np.arange(len(some), dtype=np.int32)[::-1])
     assert list(backwards) == list(some)[::-1]
     assert backwards.rows.tolist() == some.rows.tolist()[::-1]
+    assert backwards.lengths.tolist() == [len(sample) for sample in backwards]
+
+
+def test_those_for_which_a_mask_holds_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graft.data.corpus._BLOCK", 7)
+    corpus = built([[TokenSequence((n, n), (False, True))] for n in range(40)])
+    mask = np.array([n % 3 == 0 or n > 30 for n in range(40)])
+    assert list(corpus.take_where(mask)) == [corpus[n] for n in range(40) if mask[n]]
+    some = corpus.take_where(mask)
+    assert list(some.take_where(np.arange(len(some)) % 2 == 1)) == list(some)[1::2]
 
 
 def test_more_than_waits_in_memory_is_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,26 @@ def test_rows_that_are_all_copies_cannot_be_measured_on() -> None:
         hold_out(keys(*[7] * 100), held_out=0.05, seed=1)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_rows_with_too_many_copies_are_passed_over(seed: int) -> None:
+    chosen = hold_out(keys(*[7] * 50, *[8] * 50, 9), held_out=3, seed=seed)
+    assert np.flatnonzero(chosen).tolist() == [100]
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.integers(1, 20), st.integers(0, 9))
+def test_rows_are_drawn_a_block_at_a_time(said: list[int], block: int, seed: int) -> None:
+    def chosen() -> list[bool] | str:
+        try:
+            return hold_out(keys(*said), held_out=0.3, seed=seed).tolist()
+        except DataError as error:
+            return error.what
+
+    whole = chosen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graft.data.split._BLOCK", block)
+        assert chosen() == whole
+
+
 def test_rows_are_taken_as_often_as_their_shares_say() -> None:
     counts = mix_counts(np.array([0.25] * 400 + [1.5] * 100 + [2] * 50), seed=3)
     assert 70 < counts[:400].sum() < 130

@@ -25,6 +25,7 @@ COLUMNS = {
 _INDEX = "corpus.json"
 _OF_SHARES = 2  # marks from here on are those of samples with shares
 _NOWHERE = -1  # the file of a sample that has no place
+_BLOCK = 2**18  # samples
 _FLUSHED = 2**18  # tokens that wait in memory before they are written
 
 Numbers = NDArray[np.int32]
@@ -52,7 +53,7 @@ class Corpus(Sequence[TokenSequence]):
     def __init__(self, columns: dict[str, NDArray[Any]], names: Names, chosen: Numbers | None = None) -> None:
         self._columns = columns
         self._names = names
-        self._chosen = np.arange(len(columns["lines"]), dtype=np.int32) if chosen is None else chosen
+        self._chosen = chosen
 
     @classmethod
     def of(cls, sequences: Iterable[TokenSequence]) -> "Corpus":
@@ -70,20 +71,34 @@ class Corpus(Sequence[TokenSequence]):
 
     def take(self, chosen: Numbers) -> "Corpus":
         """The samples with these numbers, in this order. Nothing is copied but the numbers."""
-        return Corpus(self._columns, self._names, self._chosen[chosen])
+        return Corpus(self._columns, self._names, chosen if self._chosen is None else self._chosen[chosen])
+
+    def take_where(self, mask: NDArray[np.bool_]) -> "Corpus":
+        """The samples for which `mask` (N,) holds."""
+        chosen = np.empty(np.count_nonzero(mask), dtype=np.int32)
+        filled = 0
+        for start in range(0, len(mask), _BLOCK):  # numpy's own numbers of millions at once take twice as much memory
+            numbers = np.flatnonzero(mask[start : start + _BLOCK])
+            chosen[filled : filled + len(numbers)] = numbers + start
+            filled += len(numbers)
+        return self.take(chosen)
 
     def __len__(self) -> int:
-        return len(self._chosen)
+        return len(self._columns["lines"]) if self._chosen is None else len(self._chosen)
 
     @property
     def lengths(self) -> Numbers:
         """Tokens of each sample (N,)."""
-        return np.diff(self._columns["ends"]).astype(np.int32)[self._chosen]
+        ends = self._columns["ends"]
+        chosen: Any = slice(None) if self._chosen is None else self._chosen
+        lengths: Numbers = (ends[1:][chosen] - ends[:-1][chosen]).astype(np.int32)
+        return lengths
 
     @property
     def rows(self) -> Numbers:
         """The number of the row that each sample comes from (N,)."""
-        return self._columns["rows"][self._chosen]
+        rows: Numbers = self._columns["rows"]
+        return rows if self._chosen is None else rows[self._chosen]
 
     @property
     def keys(self) -> NDArray[np.uint64]:
@@ -100,23 +115,26 @@ class Corpus(Sequence[TokenSequence]):
         digest = hashlib.sha256(json.dumps(self._names.shares).encode())
         for name in ("ids", "marks", "ends", "weights"):
             digest.update(hashlib.sha256(self._columns[name].data).digest())
-        digest.update(self._chosen.data)
+        digest.update((np.arange(len(self), dtype=np.int32) if self._chosen is None else self._chosen).data)
         return digest.hexdigest()
 
     def any_trained(self) -> bool:
         """Whether the model learns anything of it."""
         trained = np.array(self._names.shares) > 0
         ends, marks = self._columns["ends"], self._columns["marks"]
-        return any(trained[marks[ends[number] : ends[number + 1]]].any() for number in self._chosen)
+        numbers = map(self._number, range(len(self)))
+        return any(trained[marks[ends[number] : ends[number + 1]]].any() for number in numbers)
 
     @overload
     def __getitem__(self, index: int) -> TokenSequence: ...
     @overload
     def __getitem__(self, index: slice) -> list[TokenSequence]: ...
     def __getitem__(self, index: int | slice) -> TokenSequence | list[TokenSequence]:
-        if isinstance(index, slice):
-            return [self._sample(number) for number in self._chosen[index].tolist()]
-        return self._sample(int(self._chosen[index]))
+        places = range(len(self))[index]
+        return [self[place] for place in places] if isinstance(places, range) else self._sample(self._number(places))
+
+    def _number(self, place: int) -> int:
+        return place if self._chosen is None else int(self._chosen[place])
 
     def _sample(self, number: int) -> TokenSequence:
         columns = self._columns

@@ -63,7 +63,7 @@ class Encoded:
         Raises:
             DataError: nothing of it fits the cutoff, or none of its tokens is trained.
         """
-        samples = self.samples.take(np.flatnonzero(chosen[self.samples.rows]).astype(np.int32))
+        samples = self.samples.take_where(chosen[self.samples.rows])
         part = Encoded(samples, [long for long in self.long if chosen[long.row]], int(chosen.sum()), self.cutoff)
         part.check(name)
         return part

@@ -1,6 +1,7 @@
 """Which rows are kept from training, to measure on, and how often the others are taken. R = rows."""
 
 import random
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from graft.runtime import derived_seed
 
 Chosen = NDArray[np.bool_]
 
-_PASSED_OVER = np.uint64(2**64 - 1)
+_BLOCK = 2**18  # rows
 
 
 def hold_out(keys: Keys, *, held_out: float, seed: int) -> Chosen:
@@ -32,18 +33,38 @@ def hold_out(keys: Keys, *, held_out: float, seed: int) -> Chosen:
         raise DataError(what, fix="set data.held_out lower, or to 0 for none")
     if not count:
         return np.zeros(len(keys), dtype=bool)
-    drawn = draw(keys, seed)
-    chosen = np.zeros(len(keys), dtype=bool)
-    while not chosen.any():
-        last = np.partition(drawn, count - 1)[count - 1]
-        if last == _PASSED_OVER:
+    first = 0  # of the numbers that are looked at: those below belong to rows with more copies than are kept
+    while True:
+        lowest = _lowest(keys, count, first, seed)
+        if not len(lowest):
             what = f"every one of {len(keys)} rows has more copies than data.held_out {held_out:g} keeps"
             raise DataError(what, fix="set data.held_out to 0, or leave copies out: `graft data check --fix`")
-        chosen = drawn <= last
+        last = int(lowest.max())
+        chosen = _between(keys, first, last, seed)
         if chosen.sum() > count:  # the last ones are copies
-            chosen = drawn < last
-            drawn[drawn == last] = _PASSED_OVER
-    return chosen
+            chosen = _between(keys, first, last - 1, seed)
+        if chosen.any():
+            return chosen
+        first = last + 1
+
+
+def _lowest(keys: Keys, count: int, first: int, seed: int) -> Keys:
+    """The lowest of the numbers drawn, from `first` on: `count` of them, or all where there are fewer."""
+    lowest: Keys = np.zeros(0, dtype=np.uint64)
+    for drawn in _drawn(keys, seed):
+        lowest = np.concatenate([lowest, drawn[drawn >= first]])
+        if len(lowest) > count:
+            lowest = np.partition(lowest, count - 1)[:count]
+    return lowest
+
+
+def _between(keys: Keys, first: int, last: int, seed: int) -> Chosen:
+    return np.concatenate([(first <= drawn) & (drawn <= last) for drawn in _drawn(keys, seed)])
+
+
+def _drawn(keys: Keys, seed: int) -> Iterator[Keys]:
+    """The numbers of a block of rows after the other, as those of millions at once would take much memory."""
+    return (draw(keys[start : start + _BLOCK], seed) for start in range(0, len(keys), _BLOCK))
 
 
 def mix_counts(shares: NDArray[np.float64], *, seed: int) -> NDArray[np.int64]:
