@@ -12,7 +12,7 @@ from graft.commands.samples import data_paths, prompt_weight_of
 from graft.config import Config
 from graft.data import Template, hold_out, load_template, read_rows
 from graft.data.chat import ChatTemplate
-from graft.data.checks import CHECKS, SAID, Cleaner, Finding, Seen, Subject, Survey, Terms, examine, find
+from graft.data.checks import CHECKS, SAID, Alphabet, Cleaner, Finding, Seen, Subject, Survey, Terms, examine, find
 from graft.data.corpus import CorpusBuilder
 from graft.data.formats import read_each
 from graft.data.write import check_writable, write_rows
@@ -85,7 +85,9 @@ def check(
     template = load_template(config.data.template, tokenizer.chat_template)
     name = template_name(config, tokenizer)
     mismatch = _mismatch(config, template, tokenizer)
-    survey = Survey(Terms(config.data.cutoff, config.data.too_long, name, mismatch, marks_of(tokenizer)))
+    alphabet = Alphabet(lambda text: tokenizer.decode(tokenizer.encode(text, first=False)))
+    terms = Terms(config.data.cutoff, config.data.too_long, name, mismatch, marks_of(tokenizer), alphabet)
+    survey = Survey(terms)
     for row in seen_rows(config.data, template, tokenizer, say):
         survey.add(row)
     if held_out is not None:

@@ -1,6 +1,7 @@
 """What is wrong with rows, before anything is trained on them: one function a check, registered by name."""
 
 from graft.data.checks import copies, rows, text, tokens, tools  # they register their checks
+from graft.data.checks.alphabet import Alphabet
 from graft.data.checks.contract import CHECKS, FAULTY, SAID, Check, Found, Seen, Severity, Subject, Terms, counted
 from graft.data.checks.copies import same
 from graft.data.checks.examine import Finding, Watch, examine, find
@@ -13,6 +14,7 @@ __all__ = [
     "CHECKS",
     "FAULTY",
     "SAID",
+    "Alphabet",
     "Check",
     "Cleaner",
     "Finding",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from graft.data.checks.alphabet import Alphabet
 from graft.data.checks.groups import Numbers, first_of
 from graft.data.checks.nearness import Nearness
 from graft.data.encoder import TooLong
@@ -80,6 +81,7 @@ class Terms:
         template: name of the template, for messages.
         mismatch: how the template differs from the model's own; "" where it does not.
         marks: texts that the template or the tokenizer writes around words, and that no row should hold.
+        alphabet: of the tokenizer.
     """
 
     cutoff: int
@@ -87,6 +89,7 @@ class Terms:
     template: str = "auto"
     mismatch: str = ""
     marks: frozenset[str] = frozenset()
+    alphabet: Alphabet = field(default_factory=lambda: Alphabet(str))
 
 
 class Places(Mapping[int, str]):

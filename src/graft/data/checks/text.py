@@ -60,6 +60,16 @@ def broken_text(row: Seen, _: Terms) -> str:
 
 
 @row_check(
+    "altered",
+    "warning",
+    what="with characters that the tokenizer has no tokens for, so that the model reads others",
+    fix="write them otherwise, if they matter; --fix with --drop altered leaves these rows out",
+)
+def altered(row: Seen, terms: Terms) -> str:
+    return _in_texts(row, terms.alphabet.altered) if row.samples else ""
+
+
+@row_check(
     "short-answers",
     "warning",
     what="with an answer of one word or none",
