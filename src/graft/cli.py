@@ -5,8 +5,10 @@ Exit codes: 0 done; 2 bad input or settings; 3 a proof failed, nothing was hande
 """
 
 import io
+import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -259,7 +261,7 @@ def main() -> None:
         with StopSignals():
             app()
     except (GraftError, Interrupted) as error:
-        _fail(str(error), error.exit_code)
+        _fail(str(error), error.exit_code, at_once=isinstance(error, Interrupted) and error.at_once)
     except (RuntimeError, MemoryError) as error:
         from graft.runtime import is_out_of_memory, said_by_allocator
 
@@ -272,12 +274,16 @@ def main() -> None:
         _fail(f"{error.filename or 'the machine'}: {error.strerror or error}", code)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int, *, at_once: bool = False) -> None:
     print(f"graft: {printable(message)}", file=sys.stderr)
     if "--json" in sys.argv:
         from graft.commands.console import print_json
 
         print_json({"error": message, "exit_code": code})
+    if at_once:  # not even for the threads of a library, such as those of a download
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -299,6 +299,28 @@ def test_the_command_itself_leaves_with_the_code(tmp_path: Path) -> None:
     assert json.loads(ended.stdout.splitlines()[-1])["exit_code"] == 2
 
 
+def test_a_second_signal_does_not_wait_for_the_threads_of_a_library(tmp_path: Path) -> None:
+    """Such as those of a download that does not come on, which Python would wait for."""
+    code = """if True:
+        import signal, threading, time
+        from graft import cli
+
+        def download(*arguments, **named):
+            threading.Thread(target=time.sleep, args=[600]).start()
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+
+        cli.app = download
+        cli.main()
+    """
+    ended = subprocess.run([sys.executable, "-c", code, "--json"], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 130
+    assert ended.stderr == "graft: stopped by SIGINT at once\n"
+    assert json.loads(ended.stdout)["exit_code"] == 130
+
+
 def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C leaves with 130; the run can be gone on with."""
     run = ("train", "--data", str(demo_train_path()), "--out", "run", "--set", "checkpoint.every=1")

@@ -395,6 +395,22 @@ def test_a_save_that_fails_ends_the_run_with_its_own_error(step: int) -> None:
     assert step not in disk.saved
 
 
+def test_a_save_that_fails_when_a_signal_came_is_told() -> None:
+    disk, told = Disk(full_at=4), []
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if isinstance(event, Stepped) and event.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = saving_run(disk, hear)
+    with pytest.raises(DiskError, match="no room for step 4"), run.signals:
+        run.run()
+    (ended,) = [event for event in told if isinstance(event, Ended)]
+    assert not ended.whole
+    assert "no room for step 4" in ended.why
+
+
 def test_an_error_waits_for_the_checkpoint_that_is_being_written() -> None:
     disk = Disk()
 

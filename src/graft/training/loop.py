@@ -97,19 +97,25 @@ class Training:
         """
         with self.signals.deferred():
             try:
-                self._run(done, owed)
-                self._tell_saved(wait=True)
-                self.signals.check()
-                self._tell(Ended(self._reached, self.ended, True, self.selection.metrics))
-            except Interrupted as told:
-                if told.at_once:  # what is being written is not waited for: the checkpoint before it is whole
-                    raise
-                self._stop(told)
+                self._run_or_stop(done, owed)
+            except Interrupted:
+                raise
             except BaseException as error:
                 if self.saves:
                     self.saves.settle()
                 self._tell(Ended(self._reached, f"{type(error).__name__}: {error}", False))
                 raise
+
+    def _run_or_stop(self, done: int, owed: Stepped | None) -> None:
+        try:
+            self._run(done, owed)
+            self._tell_saved(wait=True)
+            self.signals.check()
+            self._tell(Ended(self._reached, self.ended, True, self.selection.metrics))
+        except Interrupted as told:
+            if told.at_once:  # what is being written is not waited for: the checkpoint before it is whole
+                raise
+            self._stop(told)
 
     def _run(self, done: int, owed: Stepped | None) -> None:
         total = self.batches.total_steps
