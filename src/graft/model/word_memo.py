@@ -8,10 +8,11 @@ the same.
 
 import json
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
+import numpy as np
 import tokenizers
 
 _SPACE = "\u2581"  # how SentencePiece writes a space
@@ -45,8 +46,10 @@ class WordMemo:
             "truncation": None,
         }
         self._library = tokenizers.Tokenizer.from_str(json.dumps(bare))
-        self._begin = {id for token, id in spec["model"]["vocab"].items() if token.startswith(_SPACE)}
-        self._known: dict[str, bytes] = {}
+        vocab = spec["model"]["vocab"]
+        self._begins = np.zeros(max(vocab.values()) + 1, dtype=bool)
+        self._begins[[id for token, id in vocab.items() if token.startswith(_SPACE)]] = True
+        self._known = {_BARE: b""}
 
     def takes(self, text: str, *, first: bool) -> bool:
         """Whether `text` is a sequence of short words with one space between them."""
@@ -56,15 +59,19 @@ class WordMemo:
     def look_up(self, texts: Sequence[tuple[str, bool]]) -> tuple[list[str], Callable[[Merged], list[Sequence[int]]]]:
         """For texts that it `takes`, each with whether it is the `first` of a sequence: what the library has to `merge`
         before the ids of each are known, and what then gives them."""
-        words = [text.split(" ") for text, _ in texts]
-        for some, (_, first) in zip(words, texts, strict=True):
-            if not (first and self._prepends):
-                some[0] = _BARE + some[0]
         if len(self._known) > _KEPT:
-            self._known = {}  # the old ones still answer what was asked before
-        known = self._known
-        found = [_ids_of(some, known) for some in words]
-        seen = set(chain.from_iterable(some for some, ids in zip(words, found, strict=True) if ids is None))
+            self._known = {_BARE: b""}  # the old ones still answer what was asked before
+        known, seen = self._known, set[str]()
+        found: list[bytes | list[str]] = []
+        for text, first in texts:  # one after the other, as what was just split is near at hand
+            words = text.split(" ")
+            if not (first and self._prepends):
+                words[0] = _BARE + words[0]
+            try:
+                found.append(b"".join(map(known.__getitem__, words)))
+            except KeyError:
+                found.append(words)
+                seen.update(words)
         new = [word for word in seen if word not in known]
         alone = [word for word in new if not word or word.startswith(_BARE)]
         several = [word for word in new if word and not word.startswith(_BARE)]
@@ -74,10 +81,7 @@ class WordMemo:
 
         def ids(merged: Merged) -> list[Sequence[int]]:
             known.update(zip(several + alone, self._ids_by_word(merged), strict=True))
-            packed = (
-                b"".join(map(known.__getitem__, some)) if ids is None else ids
-                for some, ids in zip(words, found, strict=True)
-            )
+            packed = (some if isinstance(some, bytes) else b"".join(map(known.__getitem__, some)) for some in found)
             return [array(_ID, some) for some in packed]
 
         return spelt, ids
@@ -85,20 +89,14 @@ class WordMemo:
     def merge(self, spelt: list[str]) -> Merged:
         return self._library.encode_batch_fast(spelt, add_special_tokens=False)
 
-    def _ids_by_word(self, merged: Sequence[tokenizers.Encoding]) -> Iterator[bytes]:
-        for encoding in merged:
-            ids = encoding.ids
-            begins = [place * _SIZE for place, id in enumerate(ids) if place and id in self._begin]
-            packed = array(_ID, ids).tobytes()
-            yield from (packed[start:stop] for start, stop in pairwise([0, *begins, len(packed)]))
-
-
-def _ids_of(words: Sequence[str], known: Mapping[str, bytes]) -> bytes | None:
-    """The ids of these words in a row; None where one is not known."""
-    try:
-        return b"".join(map(known.__getitem__, words))
-    except KeyError:
-        return None
+    def _ids_by_word(self, merged: Sequence[tokenizers.Encoding]) -> list[bytes]:
+        if not merged:
+            return []
+        ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in merged), dtype=_ID)
+        begins = self._begins[ids]
+        begins[np.cumsum([0, *(len(encoding) for encoding in merged[:-1])])] = True
+        packed, ends = ids.tobytes(), [*(np.flatnonzero(begins) * _SIZE).tolist(), len(ids) * _SIZE]
+        return [packed[start:stop] for start, stop in pairwise(ends)]
 
 
 def words_stand_alone(spec: dict[str, Any]) -> bool:
