@@ -5,6 +5,7 @@ N = samples, T = tokens of all of them, R = rows that they come from.
 
 import hashlib
 import json
+import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -180,7 +181,7 @@ class CorpusBuilder:
 
     def _append(self, sample: TokenSequence) -> None:
         columns, shares, source = self._columns, sample.shares, sample.source
-        columns["ids"].extend(array(COLUMNS["ids"], sample.ids))
+        columns["ids"].frombytes(struct.pack(f"{len(sample)}{COLUMNS['ids']}", *sample.ids))
         columns["marks"].frombytes(bytes(sample.trained if shares is None else map(self._mark, shares)))
         self._tokens += len(sample)
         columns["ends"].append(self._tokens)

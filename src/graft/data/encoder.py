@@ -182,8 +182,9 @@ def _seldom_searched() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        gc.freeze()  # what the rows left behind is searched when all is, not at the next object
         gc.unfreeze()
+        gc.set_threshold(*before)
 
 
 def _cut(sequence: TokenSequence, cutoff: int) -> TokenSequence:

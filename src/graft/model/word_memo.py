@@ -61,22 +61,22 @@ class WordMemo:
         before the ids of each are known, and what then gives them."""
         if len(self._known) > _KEPT:
             self._known = {_BARE: b""}  # the old ones still answer what was asked before
-        known, seen = self._known, set[str]()
+        known, seen, openings = self._known, dict[str, str](), {""}
         found: list[bytes | list[str]] = []
         for text, first in texts:  # one after the other, as what was just split is near at hand
             words = text.split(" ")
-            if not (first and self._prepends):
+            if bare := not (first and self._prepends):
                 words[0] = _BARE + words[0]
             try:
                 found.append(b"".join(map(known.__getitem__, words)))
             except KeyError:
-                found.append(words)
-                seen.update(words)
-        new = [word for word in seen if word not in known]
-        alone = [word for word in new if not word or word.startswith(_BARE)]
-        several = [word for word in new if word and not word.startswith(_BARE)]
+                found.append(list(map(seen.setdefault, words, words)))  # one copy of each word: they stay near at hand
+                if bare:
+                    openings.add(words[0])
+        alone = [word for word in openings if seen.pop(word, None) is not None and word not in known]
+        several = [word for word in seen if word not in known]
         # Many words in one text are sooner done; each begins where a space does.
-        spelt = ["".join(map(_SPACE.__add__, several[at : at + _TOGETHER])) for at in range(0, len(several), _TOGETHER)]
+        spelt = [_SPACE + _SPACE.join(several[at : at + _TOGETHER]) for at in range(0, len(several), _TOGETHER)]
         spelt += [word.removeprefix(_BARE) if word else _SPACE for word in alone]
 
         def ids(merged: Merged) -> list[Sequence[int]]:
