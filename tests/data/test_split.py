@@ -85,6 +85,11 @@ def test_rows_with_too_many_copies_are_passed_over(seed: int) -> None:
     assert np.flatnonzero(chosen).tolist() == [100]
 
 
+def test_rows_that_all_have_a_copy_but_one_are_soon_told() -> None:
+    said = np.repeat(np.arange(200_000, dtype=np.uint64), 2)[:-1]
+    assert np.flatnonzero(hold_out(said, held_out=1, seed=1)).tolist() == [len(said) - 1]
+
+
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.integers(1, 20), st.integers(0, 9))
 def test_rows_are_drawn_a_block_at_a_time(said: list[int], block: int, seed: int) -> None:
     def chosen() -> list[bool] | str:

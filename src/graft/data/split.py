@@ -33,19 +33,22 @@ def hold_out(keys: Keys, *, held_out: float, seed: int) -> Chosen:
         raise DataError(what, fix="set data.held_out lower, or to 0 for none")
     if not count:
         return np.zeros(len(keys), dtype=bool)
-    first = 0  # of the numbers that are looked at: those below belong to rows with more copies than are kept
-    while True:
-        lowest = _lowest(keys, count, first, seed)
-        if not len(lowest):
+    chosen = _choose(keys, count, 0, seed)
+    if not chosen.any():  # the lowest are copies of one row
+        numbers, copies = np.unique(draw(keys, seed), return_counts=True)
+        few = numbers[copies <= count]
+        if not len(few):
             what = f"every one of {len(keys)} rows has more copies than data.held_out {held_out:g} keeps"
             raise DataError(what, fix="set data.held_out to 0, or leave copies out: `graft data check --fix`")
-        last = int(lowest.max())
-        chosen = _between(keys, first, last, seed)
-        if chosen.sum() > count:  # the last ones are copies
-            chosen = _between(keys, first, last - 1, seed)
-        if chosen.any():
-            return chosen
-        first = last + 1
+        chosen = _choose(keys, count, int(few[0]), seed)
+    return chosen
+
+
+def _choose(keys: Keys, count: int, first: int, seed: int) -> Chosen:
+    """The rows (R,) with the lowest numbers from `first` on: `count` of them, but for those that would part copies."""
+    last = int(_lowest(keys, count, first, seed).max())
+    chosen = _between(keys, first, last, seed)
+    return chosen if chosen.sum() <= count else _between(keys, first, last - 1, seed)
 
 
 def _lowest(keys: Keys, count: int, first: int, seed: int) -> Keys:
