@@ -117,7 +117,7 @@ def train(
         result = run(resolved, folder, resume=resume, allow=allow or (), subscribers=[progress], say=console.say)
     if json:
         return console.print_json(result.as_json())
-    if result.first_eval_loss is not None:
+    if result.first_eval_loss is not None and result.best_eval_loss is not None:
         print(f"held-out loss: {result.first_eval_loss:.4f} -> {result.best_eval_loss:.4f}")
     print(f"adapter: {result.adapter} ({result.steps} steps, {result.seconds:.0f} s)")
     return None

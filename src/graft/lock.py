@@ -61,7 +61,7 @@ def refuse_locked(folder: Path) -> None:
     except Timeout:
         raise _held(folder) from None
     except OSError as error:
-        if error.errno == errno.EROFS:  # where nothing can be written, nobody does
+        if error.errno in (errno.EROFS, errno.EACCES):  # who can write nothing there is only here to read
             return
         raise write_error(str(folder), error, fix="give another --out") from None
     lock.release()

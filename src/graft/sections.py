@@ -245,6 +245,8 @@ class DataConfig(Section):
         if self.held_out >= 1 and not self.held_out.is_integer():
             raise ValueError(f"held_out {self.held_out} is neither a share below 1 nor a whole count")
         paths = 1 if isinstance(self.path, str) else len(self.path)
+        if not paths:
+            raise ValueError("path is an empty list: name the data")
         if self.mix and len(self.mix) != paths:
             raise ValueError(f"mix has {len(self.mix)} numbers, and path has {paths} entries")
         if self.train_on_inputs and self.prompt_loss_weight not in (0, 1):

@@ -54,6 +54,13 @@ def test_rows(case: str, graft: Graft, tmp_path: Path) -> None:
     assert expected in refused(graft, tmp_path, "--data", write(tmp_path / "rows.jsonl", *rows))
 
 
+def test_no_data_and_none_left(graft: Graft, tmp_path: Path) -> None:
+    assert "path is an empty list" in refused(graft, tmp_path, "--set", "data.path=[]")
+    rows = write(tmp_path / "rows.jsonl", *SEVERAL)
+    none = ("--set", f"data.path=[{rows}]", "--set", "data.mix=[0.000001]", "--set", "data.held_out=1")
+    assert "data.mix [1e-06] takes no row to train on" in refused(graft, tmp_path, *none)
+
+
 def test_missing_file(graft: Graft, tmp_path: Path) -> None:
     assert "nowhere.json does not exist" in refused(graft, tmp_path, "--data", tmp_path / "nowhere.json")
 

@@ -27,7 +27,7 @@ def bad(tmp_path: Path) -> Path:
 def test_good_rows_are_taken(graft: Graft, tmp_path: Path) -> None:
     ran = graft("data", "check", "--data", write(tmp_path / "rows.jsonl", GOOD))
     assert ran.code == 0
-    assert "3 rows checked: 0 refused, 0 warnings; graft train takes these rows" in ran.out
+    assert "3 rows checked: 0 grounds to refuse, 0 warnings; graft train takes these rows" in ran.out
     assert "the tokenizer of seedling, the template alpaca, as the model brings none, data.cutoff 1024" in ran.err
 
 

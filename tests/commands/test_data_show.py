@@ -118,3 +118,12 @@ def test_a_split_is_two_files_of_the_same_rows(graft: Graft, tmp_path: Path) -> 
     assert again.code == 2
     assert "is there already" in again.err
     assert graft("data", "split", "--data", path, "--out", tmp_path / "q", "--held-out", 1).code == 2
+
+
+def test_a_page_is_not_written_over_data(graft: Graft, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "Say hello.", "output": "Hello!"}\n')
+    ran = graft("data", "show", "--data", rows, "--html", rows)
+    assert ran.code == 2
+    assert "a page is called .html" in ran.err
+    assert rows.read_text().startswith('{"instruction"')

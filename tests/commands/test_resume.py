@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 import graft as api
+from graft.commands import train as train_command
 from graft.config import build_config, dump_config, read_config
+from graft.errors import GraftError
 from graft.lock import locked
 from graft.training import read_metrics
 from tests.commands.conftest import Graft
@@ -48,7 +50,8 @@ def broken_off(finished: Path, out: Path) -> Path:
     shutil.copytree(finished, out)
     shutil.rmtree(out / "adapter")
     shutil.rmtree(out / "checkpoints" / "step-000006")
-    (out / "report.html").unlink()
+    for name in ("report.html", "result.json"):
+        (out / name).unlink()
     lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
     (out / "metrics.jsonl").write_text("".join(lines[:5]))
     return out
@@ -334,3 +337,54 @@ def test_an_adapter_without_a_manifest_is_taken_and_said_to_be_unproven(
     ran = graft("chat", "--adapter", adapter, *asked)
     assert ran.code == 0
     assert "no manifest, so whether it is the adapter that was written is not proven" in ran.err
+
+
+def test_the_step_that_becomes_the_last_in_a_shorter_run_is_measured(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    """Of a run with constant rates, whose first four steps are those of a run of four."""
+    constant = ("train.schedule=constant", "train.warmup_steps=0")
+    longer, whole = tmp_path / "longer", tmp_path / "whole"
+    assert graft(*command(few, longer, *constant)).code == 0
+    assert graft(*command(few, whole, *constant, "train.max_steps=4")).code == 0
+    out = broken_off(longer, tmp_path / "run")
+    (out / "metrics.jsonl").write_text("".join((longer / "metrics.jsonl").read_text().splitlines(keepends=True)[:4]))
+    ran = graft(*command(few, out, *constant, "train.max_steps=4"), "--allow", "train.max_steps")
+    assert ran.code == 0, ran.err
+    assert losses(out) == losses(whole)
+    assert losses(out)[-1][1] is not None
+    assert (out / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["metrics.jsonl", "checkpoints"])
+def test_a_finished_run_that_cannot_be_gone_on_with_keeps_its_result(
+    lost: str, graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / lost) if lost == "checkpoints" else (out / lost).unlink()
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    ran = graft(*command(few, out, "best.by=last"), "--allow", "best.by")
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert graft(*command(few, out)).code == 0, "what it came to is told as before"
+
+
+def test_what_another_process_did_while_the_base_was_loaded_is_noticed(
+    few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    prepare = train_command._prepare
+
+    def meanwhile(*arguments: Any) -> Any:
+        shutil.rmtree(out)
+        shutil.copytree(finished, out)
+        (out / "result.json").write_text((finished / "result.json").read_text() + " ")
+        return prepare(*arguments)
+
+    monkeypatch.setattr(train_command, "_prepare", meanwhile)
+    with pytest.raises(GraftError, match="another process went on with it meanwhile"):
+        api.train(settings_of(few), out=out)
+    assert (out / "result.json").exists()
+    assert (out / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()

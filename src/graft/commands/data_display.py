@@ -34,7 +34,7 @@ def print_checked(result: Checked) -> None:
     kinds = [finding.severity for finding in result.findings]
     verdict = "graft train would refuse these rows" if result.refused else "graft train takes these rows"
     console.print(
-        f"{counted(result.rows)} checked: {kinds.count('refused')} refused, "
+        f"{counted(result.rows)} checked: {counted(kinds.count('refused'), 'ground')} to refuse, "
         f"{counted(kinds.count('warning'), 'warning')}; {verdict}"
     )
     if result.cleaned:

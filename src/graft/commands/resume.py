@@ -114,6 +114,11 @@ def is_free(out: Path) -> bool:
     return out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())
 
 
+def left_in(out: Path) -> list[bytes]:
+    """The settings and the result in the folder `out`, by which to tell whether somebody else was there."""
+    return [(out / name).read_bytes() if (out / name).exists() else b"" for name in (CONFIG_FILE, RESULT_FILE)]
+
+
 def settings_hash(config: Config) -> str:
     """Of the settings that may not change, for checkpoints to be compared by."""
     fixed = {name: value for name, value in flatten_settings(config.model_dump()).items() if name not in MAY_CHANGE}

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from graft.commands.resume import (
     Standing,
     environment_changes,
     is_free,
+    left_in,
     settings_hash,
 )
 from graft.commands.samples import Samples, named_data
@@ -106,8 +107,11 @@ class Run:
 
         return write_behind_metrics
 
-    def begin(self, standing: Standing, training: Training) -> tuple[int, Stepped | None]:
+    def begin(self, standing: Standing, training: Training, left: list[bytes]) -> tuple[int, Stepped | None]:
         """Write down settings, machine and data, and put back what the newest whole checkpoint has.
+
+        Args:
+            left: as `left_in` the folder when `standing` was found.
 
         Returns:
             The last step that is done, and its record where it is owed its held-out loss.
@@ -117,6 +121,8 @@ class Run:
         """
         if standing == "new" and not is_free(self.out):
             raise RunError(f"{self.out} is in use: another process was sooner", fix="give another --out")
+        if left_in(self.out) != left:
+            raise RunError(f"{self.out}: another process went on with it meanwhile", fix="give the same command again")
         folder, faults = self.checkpoints.newest()
         if faults and not folder:
             what = f"{self.out} holds this run, and none of its checkpoints is whole: {'; '.join(faults)}"
@@ -128,8 +134,12 @@ class Run:
             self._check_origin(folder)
             state = restore(folder, self.adapter, training.optimizer)
             self._check_length(training, state)
-        self._write_down(anew=not folder)
+            state = self._with_last_owed(state, training.batches.total_steps)
+        elif (self.out / RESULT_FILE).exists():
+            what = f"{self.out} holds this run, finished, and no checkpoint that it could go on from"
+            raise RunError(what, fix="give the settings that it had, for its result, or begin a new run: another --out")
         self.metrics = MetricsFile(self.out / "metrics.jsonl", step=state.step - bool(state.owed))
+        self._write_down(anew=not folder)
         self.first_held_out_loss = state.first_held_out_loss
         self._recall(training)
         self.checkpoints.forget_after(state.step)
@@ -138,6 +148,13 @@ class Run:
         if standing == "unfinished":
             self._say_where(state)
         return state.step, state.owed
+
+    def _with_last_owed(self, state: State, total: int) -> State:
+        """The step that was reached is measured where it has become the last, in a run that was made shorter."""
+        line = next(iter(read_metrics(self.out / "metrics.jsonl")[state.step - 1 : state.step]), None)
+        if state.step != total or state.owed or line is None or "held_out_loss" in line:
+            return state
+        return replace(state, owed=Stepped(**line))
 
     def _recall(self, training: Training) -> None:
         """What the steps that are done mean for those to come; the best of them is to be had, or is no longer."""

@@ -26,6 +26,7 @@ from graft.data.corpus import CorpusBuilder
 from graft.data.keys import content_key
 from graft.data.sources import find_files
 from graft.data.split import mix_counts
+from graft.errors import DataError
 from graft.model import Base, Tokenizer
 from graft.records import Conversation
 from graft.runtime import cache_folder
@@ -77,6 +78,8 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
         train = train.take(
             np.repeat(np.arange(len(train), dtype=np.int32), _mixed(settings, encoded, ~chosen)[train.rows])
         )
+        if not train:
+            raise DataError(f"data.mix {settings.mix} takes no row to train on", fix="raise its numbers")
     return Samples(
         train=train,
         held_out=parts["held-out"].samples if chosen.any() else Corpus.of([]),

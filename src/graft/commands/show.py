@@ -60,6 +60,8 @@ def show(config: Config, *, numbers: Sequence[int] = (), html: Path | None = Non
     Raises:
         GraftError: the data cannot be read at all, or there is no such row.
     """
+    if html is not None and html.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--html {html}: a page is called .html", fix=f"call it {html.stem}.html")
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
     wanted = set(numbers or range(1, (MANY if html else FEW) + 1))

@@ -17,6 +17,7 @@ from graft.commands.resume import (
     ENVIRONMENT_FILE,
     check_data,
     data_as_given,
+    left_in,
     run_data,
     standing_of,
 )
@@ -117,7 +118,7 @@ def train(
     began = time.perf_counter()
     with StopSignals() as signals:
         _check_libraries(config)
-        standing = standing_of(config, out, resume=resume, allow=allow)
+        standing, left = standing_of(config, out, resume=resume, allow=allow), left_in(out)
         if standing == "finished":
             check_data(out, data_as_given(config, data_record(config.data)))
             return _result(out, result_in(out, say), began)
@@ -129,8 +130,7 @@ def train(
         if standing == "unfinished":
             check_data(out, data)
         base, bank, slot, batches = _prepare(config, samples)
-        adapter = bank.adapters[slot]
-        for note in _missing_biases(config, adapter):
+        for note in _missing_biases(config, adapter := bank.adapters[slot]):
             say(note)
         provenance = provenance_of(config.model, base, template, record)
         run = Run(config, out, base, adapter, provenance, samples, data, say)
@@ -141,7 +141,7 @@ def train(
         training.signals = signals
         run.checkpoints.check_room(adapter)
         with signals.deferred(), run:
-            done, owed = run.begin(standing, training)
+            done, owed = run.begin(standing, training, left)
             training.subscribers = [run.metrics, run, *_bystanders(config, out, subscribers, say)]
             training.run(done=done, owed=owed)
             outcome = run.finish(training)

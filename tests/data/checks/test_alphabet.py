@@ -39,3 +39,11 @@ def test_rows_are_named_with_the_characters() -> None:
         2: "message 2 (assistant): U+2581 becomes ' '",
         3: "message 1 (user): U+2581 becomes ' '",
     }
+
+
+def test_of_many_characters_the_first_are_named() -> None:
+    (what,) = found("altered", alpaca("Ask.", "abcdefgh"), alphabet=Alphabet(lambda text: "a")).values()
+    assert what.startswith("message 1 (user): U+002E becomes '', ")
+    (what,) = found("altered", alpaca("a", "abcdefgh"), alphabet=Alphabet(lambda text: "aaa")).values()
+    assert what.count("becomes") == 5
+    assert what.endswith("and 2 more")

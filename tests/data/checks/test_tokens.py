@@ -20,6 +20,13 @@ def test_an_answer_whose_end_is_not_learned_is_refused() -> None:
     assert list(result.rows) == [1]
     assert "under this template" in result.what
     assert not found("endless", alpaca("Ask.", "Answer."), talk(("user", "a"), ("assistant", "b")))
+    said = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "learned"},
+        {"role": "user", "content": "and", "loss": True},
+        {"role": "assistant", "content": "not learned", "loss": False},
+    ]
+    assert not found("endless", {"messages": said}), "the last answer is not to be learned"
 
 
 def test_what_the_cutoff_takes_is_counted_and_the_cutoff_that_keeps_it_is_named() -> None:

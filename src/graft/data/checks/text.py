@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from graft.data.checks.contract import Seen, Terms, row_check, texts_of
 from graft.records import Message
@@ -12,6 +13,7 @@ _MOJIBAKE = re.compile("[ÂÃ][\u0080-\u00bf]|â€[\u0080-\u00bf™œ\u009d˜�
 """UTF-8 that was read as Latin-1 or Windows-1252: an accent, a quote or dash, two Chinese characters."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ufffe\uffff]")
 _LONGEST_WORD = 40  # characters; in what is longer there are two, or no words
+_NAMED = 5  # of what is found in a row
 _WORD = re.compile(r"[^\W_]+")
 _WIDE = "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]"
 _WIDE_CHARACTER = re.compile(_WIDE)
@@ -108,7 +110,8 @@ def _in_texts(row: Seen, find: Callable[[str], Iterator[str]]) -> str:
     for place, message in enumerate(row.messages, start=1):
         named = dict.fromkeys(name for text in texts_of(message) for name in find(text))
         if named:
-            return f"message {place} ({message.role}): {', '.join(named)}"
+            more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+            return f"message {place} ({message.role}): {', '.join(islice(named, _NAMED))}{more}"
     return ""
 
 

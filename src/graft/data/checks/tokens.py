@@ -31,7 +31,7 @@ def untrained(row: Seen, _: Terms) -> str:
 )
 def endless(row: Seen, _: Terms) -> str:
     """Answers with no end token behind them, which teach never to stop."""
-    answered = row.messages and row.messages[-1].role == "assistant"
+    answered = row.messages and row.messages[-1].role == "assistant" and row.messages[-1].trained
     return "nothing trained ends the last answer" if answered and any(map(_endless, row.samples)) else ""
 
 
