@@ -118,7 +118,7 @@ def train(
     began = time.perf_counter()
     with StopSignals() as signals:
         _check_libraries(config)
-        standing, left = standing_of(config, out, resume=resume, allow=allow), left_in(out)
+        left, standing = left_in(out), standing_of(config, out, resume=resume, allow=allow)
         if standing == "finished":
             check_data(out, data_as_given(config, data_record(config.data)))
             return _result(out, result_in(out, say), began)
