@@ -112,7 +112,7 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A stretch of rendered text that is trained on as a whole or not at all.
+    """A stretch of rendered text, trained on as a whole or not at all unless it has `marks`.
 
     A template renders a conversation to pieces; each is encoded by itself, so the ids of a prompt are the same in
     training as in serving, whatever follows it.
@@ -121,12 +121,15 @@ class Piece:
         trained: as in `Message`.
         ends_turn: the end token follows this piece, trained as the piece is.
         special: the text spells a special token of the tokenizer, and means it. No other piece can become one.
+        marks: where it is not all trained alike: so many characters in a row, and whether they are trained. `trained`
+            is then how what ends the last message in it is.
     """
 
     text: str
     trained: bool | None
     ends_turn: bool = False
     special: bool = False
+    marks: tuple[tuple[int, bool | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

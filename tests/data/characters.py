@@ -37,6 +37,9 @@ class Characters:
     ) -> Callable[[], Sequence[Sequence[int]]]:
         return lambda: [[OPENING] * first + ids(text) for text, first in texts]
 
+    def spans(self, text: str, *, first: bool) -> list[tuple[int, int]]:
+        return [(0, 0)] * first + [(place, place + 1) for place in range(len(text))]
+
     def decode(self, tokens: Sequence[int]) -> str:
         """The text, special tokens spelt out."""
         spelt = {id: text for text, id in self.special_tokens.items()}

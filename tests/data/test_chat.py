@@ -120,6 +120,25 @@ def test_what_the_data_take_out_stays_out_of_every_sample() -> None:
     ]
 
 
+def test_what_is_marked_behind_the_last_answer_is_a_sample_of_its_own() -> None:
+    answered = conversation("a", "b", "c", "d").messages
+    asked = Message("user", "e", trained=True)
+    assert learned(Conversation((*answered, asked), Source("rows.json", 7)), THINKING) == [
+        ["<think>\n\n</think>\n\nb<|im_end|>"],
+        ["<think>\n\n</think>\n\nd<|im_end|>"],
+        ["e<|im_end|>"],
+    ]
+    unmarked = Conversation((*answered, replace(asked, trained=None)), Source("rows.json", 7))
+    template = ChatTemplate(THINKING)
+    assert len(encode_all([unmarked], template, CODEC, cutoff=999, too_long="error").samples) == 2
+    weighed = encode_all([unmarked], template, CODEC, cutoff=999, too_long="error", prompt_weight=0.5)
+    *_, last = weighed.samples
+    assert len(weighed.samples) == 3
+    assert last.shares is not None
+    learnt = [id for id, share in zip(last.ids, last.shares, strict=True) if share]
+    assert CODEC.decode(learnt).endswith("user\ne<|im_end|>\n")
+
+
 REASONING = """{%- for message in messages -%}
 <|im_start|>{{ message.role }}
 {% set content = message.content %}

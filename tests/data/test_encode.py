@@ -1,8 +1,11 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from graft.data import encode_conversation, encode_prompt, template_of
+from graft.model import load_tokenizer
 from graft.records import Conversation, Message, Source
+from graft.seedling import seedling_path
 from tests.data.characters import BOS, EOS, FIRST, OPENING, Characters, ids
 
 TEMPLATE = template_of({"prompt_input": "{instruction}|{input}>", "prompt_no_input": "{instruction}>"}, "short")
@@ -85,6 +88,42 @@ def test_prompts_may_have_a_share_in_the_loss() -> None:
     all_of_it = encode_conversation(given, TEMPLATE, Characters(), prompt_weight=1)
     assert all_of_it.shares is None
     assert all_of_it.trained == found.trained
+
+
+def test_messages_that_share_a_stretch_are_told_apart() -> None:
+    messages = (
+        Message("system", "s", trained=True),
+        Message("user", "u", trained=False),
+        Message("assistant", "a", trained=True),
+    )
+    found = encode_conversation(Conversation(messages, Source("x", 1)), TEMPLATE, Characters(), prompt_weight=0.5)
+    expected = [(BOS, 0.0), (OPENING, 1.0), *zip(ids("s\n\nu>"), [1.0, 0.5, 0.5, 0.0, 0.5], strict=True)]
+    expected += [(ids("a")[0], 1.0), (EOS, 1.0)]
+    assert found.shares is not None
+    assert list(zip(found.ids, found.shares, strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [
+        ((True, False), [("\u2581b", True), ("ri", False), ("ef", False)]),
+        ((True, None), [("\u2581b", True), ("ri", True), ("ef", False)]),
+        ((False, True), [("\u2581b", False), ("ri", False), ("ef", True)]),
+        ((None, True), [("\u2581b", False), ("ri", True), ("ef", True)]),
+    ],
+)
+def test_a_token_of_two_messages_is_learned_unless_one_of_them_must_not_be(
+    marks: tuple[bool | None, bool | None], expected: list[tuple[str, bool]]
+) -> None:
+    said = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    answer = "{% if add_generation_prompt %}<s>{% endif %}"
+    words = (Message("system", " br", marks[0]), Message("user", "ief", marks[1]))
+    tokenizer = load_tokenizer(str(seedling_path()))
+    found = encode_conversation(
+        Conversation(words, Source("x", 1)), template_of({"jinja": f"<s>x{said}{answer}"}, "plain"), tokenizer
+    )
+    tokens = tokenizer.hf.convert_ids_to_tokens(list(found.ids))
+    assert list(zip(tokens, found.trained, strict=True))[3:] == expected
 
 
 def test_the_first_token_is_never_trained_as_nothing_predicts_it() -> None:

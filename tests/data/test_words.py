@@ -1,31 +1,32 @@
 import pytest
 
-from graft.data.words import trained_of
-from graft.errors import DataError
-from graft.records import Message
+from graft.data.words import piece_of
+from graft.records import Message, Piece
 
 
-def marked(*marks: bool | None) -> list[Message]:
-    return [Message(role, "words", mark) for role, mark in zip(("system", "user", "tool"), marks, strict=False)]
+def stretch(*marks: bool | None) -> Piece:
+    """`<a>bb<c>dd...`, the words of a user to each mark."""
+    texts = [said for mark in marks for said in [("<a>", None), ("bb", Message("user", "bb", mark))]]
+    return piece_of([*texts, ("", None)])
 
 
 @pytest.mark.parametrize(
     ("marks", "expected"),
     [
-        ((None, None), None),
-        ((True, True), True),
-        ((False, False), False),
-        ((False, None), False),
-        ((None, False), False),
-        ((), None),
+        ([], Piece("", None)),
+        ([None], Piece("<a>bb", None)),
+        ([False], Piece("<a>bb", False)),
+        ([False, False], Piece("<a>bb<a>bb", False)),
+        ([True], Piece("<a>bb", True, marks=((3, None), (2, True)))),
+        ([None, False], Piece("<a>bb<a>bb", False, marks=((3, None), (2, None), (3, None), (2, False)))),
+        ([False, True], Piece("<a>bb<a>bb", True, marks=((3, None), (2, False), (3, None), (2, True)))),
+        ([True, None], Piece("<a>bb<a>bb", None, marks=((3, None), (2, True), (3, None), (2, None)))),
     ],
 )
-def test_a_stretch_is_trained_as_its_messages_are(marks: tuple[bool | None, ...], expected: bool | None) -> None:
-    assert trained_of(marked(*marks)) is expected
+def test_words_are_marked_and_what_stands_around_them_is_given(marks: list[bool | None], expected: Piece) -> None:
+    assert stretch(*marks) == expected
 
 
-@pytest.mark.parametrize("marks", [(True, False), (True, None), (False, True), (None, True), (True, True, False)])
-def test_what_is_learned_and_what_is_not_cannot_be_one_stretch(marks: tuple[bool | None, ...]) -> None:
-    with pytest.raises(DataError, match=r"what is to be learned \(.+\) and what is not \(.+\) in one stretch") as told:
-        trained_of(marked(*marks))
-    assert "chatml" in told.value.fix
+def test_what_one_message_says_is_learned_as_a_whole() -> None:
+    said = Message("assistant", "b", trained=True)
+    assert piece_of([("<a>", said), ("b", said)]) == Piece("<a>b", True)

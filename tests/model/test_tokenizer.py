@@ -71,6 +71,29 @@ def test_a_continuation_comes_back_exactly(tokenizer: Tokenizer, text: str) -> N
 
 @given(text=texts)
 @settings(max_examples=100, deadline=None)
+def test_a_token_stands_for_the_characters_of_its_span(tokenizer: Tokenizer, text: str) -> None:
+    ids, spans = tokenizer.encode(text, first=False), tokenizer.spans(text, first=False)
+    starts = [start for start, _ in spans[1:]] + [len(text)]
+    done = 0
+    for number, ((start, stop), following) in enumerate(zip(spans, starts, strict=bool(spans)), 1):
+        assert start <= done <= stop
+        done = stop
+        if stop <= following:  # else the next token shares a character
+            assert tokenizer.decode(ids[:number]) == text[:stop]
+    assert done == len(text)
+
+
+@given(text=texts)
+@settings(max_examples=100, deadline=None)
+def test_spans_are_those_of_the_ids(tokenizer: Tokenizer, text: str) -> None:
+    for first in (True, False):
+        spans = tokenizer.spans(text, first=first)
+        assert len(spans) == len(tokenizer.encode(text, first=first))
+        assert spans == sorted(spans)
+
+
+@given(text=texts)
+@settings(max_examples=100, deadline=None)
 def test_a_first_text_is_a_continuation_after_a_space(llama: Tokenizer, text: str) -> None:
     if text:
         assert llama.encode(text, first=True) == llama.encode(" " + text, first=False)

@@ -6,13 +6,14 @@ no word can become a special token or shift the mask. Decision 0016 says why so.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from graft.data.calls import Answer, read_calls
 from graft.data.codec import Codec
 from graft.data.jinja import Jinja, Mark
 from graft.data.layout import Layouts, Part, Tools
-from graft.data.words import trained_of
+from graft.data.words import Said, piece_of
 from graft.records import Conversation, Message, Piece
 
 
@@ -37,17 +38,19 @@ class ChatTemplate:
 
     def samples(self, conversation: Conversation, codec: Codec) -> list[Conversation]:
         """Several where the template writes an answer otherwise once the conversation goes on: one for each answer,
-        which comes last in it. What they have in common is computed once in training."""
+        which comes last in it, and one for what may be learned behind the last. What they have in common is computed
+        once in training."""
         messages = conversation.messages
         if not self._of(codec).unwritten(messages, conversation.tools):
             return [conversation]
-        samples, done = [], 0
-        for number, message in enumerate(messages, start=1):
-            if message.role == "assistant" and message.trained:
-                known = [replace(earlier, trained=False) for earlier in messages[:done]]
-                samples.append(replace(conversation, messages=(*known, *messages[done:number])))
-                done = number
-        return samples
+        ends = [n for n, message in enumerate(messages, 1) if message.role == "assistant" and message.trained]
+        if any(message.trained is not False for message in messages[ends[-1] :]):
+            ends.append(len(messages))
+        known = [replace(message, trained=False) for message in messages]
+        return [
+            replace(conversation, messages=(*known[:start], *messages[start:end]))
+            for start, end in pairwise([0, *ends])
+        ]
 
     def render(self, conversation: Conversation, codec: Codec) -> list[Piece]:
         """A piece for each special token, each stretch of prompt and each answer."""
@@ -79,30 +82,25 @@ class ChatTemplate:
 def _fill(parts: Sequence[Part], messages: Sequence[Message], said: Mapping[Mark, str]) -> list[Piece]:
     """Put the words in. What stands between special tokens and the borders of answers is one text."""
     pieces: list[Piece] = []
-    texts: list[str] = []
-    speakers: list[Message] = []
+    texts: list[Said] = []
     answer: int | None = None
 
     def flush() -> None:
-        if text := "".join(texts):
-            pieces.append(Piece(text, messages[answer].trained if answer is not None else trained_of(speakers)))
+        if any(text for text, _ in texts):
+            pieces.append(piece_of(texts))
         texts.clear()
 
     for part in parts:
-        if part.answer != answer or part.special:
+        if part.special or part.answer != answer:
             flush()
-        if part.answer != answer:
-            answer = part.answer
-            speakers.clear()
+        answer = part.answer
+        speaker = None if answer is None else messages[answer]
         if part.special:
-            closes = answer is not None or (pieces and not pieces[-1].special)
-            trained = (messages[answer].trained if answer is not None else trained_of(speakers)) if closes else None
-            pieces.append(Piece(part.text, trained, special=True))
-            speakers.clear()
+            closed = pieces[-1].trained if pieces and not pieces[-1].special else None
+            pieces.append(Piece(part.text, speaker.trained if speaker else closed, special=True))
         elif part.said is not None:
-            texts.append(said[part.said])
-            speakers.append(messages[part.said[0]])
+            texts.append((said[part.said], speaker or messages[part.said[0]]))
         else:
-            texts.append(part.text)
+            texts.append((part.text, speaker))
     flush()
     return pieces

@@ -39,3 +39,12 @@ class Codec(Protocol):
             library: does what needs no Python, while other work is done.
         """
         ...
+
+    def spans(self, text: str, *, first: bool) -> Sequence[tuple[int, int]]:
+        """The characters [start, stop) of `text` that each of its tokens stands for; several share a character that
+        takes more than one, and what is put before a text may have an empty span or share its first character.
+
+        Args:
+            first: as in `encode_soon`.
+        """
+        ...

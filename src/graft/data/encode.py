@@ -77,7 +77,7 @@ def encode_any(
     before: _Batch | None = None
     with ThreadPoolExecutor(1) as library:
         while batch := list(islice(waiting, _BATCH)):
-            rendered = [_render(conversation, template, codec) for conversation in batch]
+            rendered = [_render(conversation, template, codec, prompt_weight) for conversation in batch]
             texts = [text for samples in rendered for pieces in _pieces_of(samples) for text in _texts(pieces, codec)]
             ids = before.ids() if before else []
             begun = _Batch(batch, rendered, codec.encode_soon(texts, library))
@@ -126,14 +126,24 @@ def _sequence(conversation: Conversation, ids: list[int], runs: list[_Run], prom
     )
 
 
-def _render(conversation: Conversation, template: Template, codec: Codec) -> list[list[Piece]] | DataError:
+def _render(
+    conversation: Conversation, template: Template, codec: Codec, prompt_weight: float
+) -> list[list[Piece]] | DataError:
     if conversation.messages[0].role == "text":
         (document,) = conversation.messages
         return [[Piece(document.content, document.trained, ends_turn=True)]]
     try:
-        return [template.render(sample, codec) for sample in template.samples(conversation, codec)]
+        rendered = [template.render(sample, codec) for sample in template.samples(conversation, codec)]
     except DataError as error:
         return error
+    if len(rendered) == 1:
+        return rendered
+    return [pieces for pieces in rendered if any(_is_learned(piece, prompt_weight) for piece in pieces)]
+
+
+def _is_learned(piece: Piece, prompt_weight: float) -> bool:
+    marks = [mark for _, mark in piece.marks] or [piece.trained]
+    return True in marks or (prompt_weight > 0 and None in marks)
 
 
 def _pieces_of(rendered: list[list[Piece]] | DataError) -> list[list[Piece]]:
@@ -168,8 +178,24 @@ def _join(
 
     if bos and codec.bos_id is not None:
         append([codec.bos_id], False)
+    begins = True
     for piece in pieces:
-        append([codec.special_tokens[piece.text]] if piece.special else next(encoded), piece.trained)
+        new = [codec.special_tokens[piece.text]] if piece.special else next(encoded)
+        if piece.marks:
+            for id, mark in zip(new, _marks(piece, codec.spans(piece.text, first=begins)), strict=True):
+                append([id], mark)
+        else:
+            append(new, piece.trained)
         if piece.ends_turn:
             append([codec.eos_id], piece.trained)
+        begins = piece.special and new[0] == codec.bos_id
     return ids, runs
+
+
+def _marks(piece: Piece, spans: Sequence[tuple[int, int]]) -> Iterator[bool | None]:
+    """The mark of each token. One that reaches into several messages' words is not learned if one of them must not be,
+    and else is if one of them is to be."""
+    marks = [mark for characters, mark in piece.marks for _ in range(characters)]
+    for start, stop in spans:
+        held = marks[min(start, len(marks) - 1) : max(stop, start + 1)]
+        yield False if False in held else True if True in held else None

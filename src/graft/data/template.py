@@ -13,7 +13,7 @@ from graft.data.calls import Answer, marked_call, read_calls, tools_text
 from graft.data.chat import ChatTemplate
 from graft.data.codec import Codec
 from graft.data.layout import Tools
-from graft.data.words import trained_of
+from graft.data.words import Said, piece_of
 from graft.errors import DataError, nearest
 from graft.records import Conversation, Message, Piece
 
@@ -93,24 +93,23 @@ class AlpacaTemplate:
     def prompt(self, messages: Sequence[Message], tools: Tools, codec: Codec) -> list[Piece]:
         pieces: list[Piece] = []
         asked: list[Message] = []
-        before = [tools_text(tools)] if tools else []
+        before: list[list[Said]] = [[(tools_text(tools), None)]] if tools else []
         for number, message in enumerate(messages):
             if message.role == "assistant":
                 if before:  # nobody asked; it is said all the same
-                    pieces.append(Piece("".join(f"{text}\n\n" for text in before), trained_of(asked)))
+                    pieces.append(piece_of(_joined([*before, []], "\n\n")))
                     asked, before = [], []
                 said = [*filter(None, [message.content]), *map(marked_call, message.tool_calls)]
                 pieces.append(Piece("\n".join(said), message.trained, ends_turn=True))
-                continue
-            asked.append(message)
-            if message.role == "system":
-                before.insert(0, message.content)
-            elif number + 1 == len(messages) or not message.role == messages[number + 1].role == "tool":
-                text = "\n\n".join([*before, self._form(asked)])
-                pieces.append(Piece(text, trained_of(asked)))
-                asked, before = [], []
+            elif message.role == "system":
+                before.insert(0, [(message.content, message)])
+            else:
+                asked.append(message)
+                if number + 1 == len(messages) or not message.role == messages[number + 1].role == "tool":
+                    pieces.append(piece_of(_joined([*before, self._form(asked)], "\n\n")))
+                    asked, before = [], []
         if before:  # nobody asks, and nobody answers
-            pieces.append(Piece("\n\n".join(before), trained_of(asked)))
+            pieces.append(piece_of(_joined(before, "\n\n")))
         return pieces
 
     def stops(self, codec: Codec) -> frozenset[int]:
@@ -119,13 +118,27 @@ class AlpacaTemplate:
     def read_answer(self, text: str, codec: Codec) -> Answer:
         return read_calls(text, "marked")
 
-    def _form(self, messages: Sequence[Message]) -> str:
-        """The text up to where the model answers the last of these messages, or all that tools answered."""
-        answers = [f"<tool_response>\n{m.content}\n</tool_response>" for m in messages if m.role == "tool"]
-        asked = Message("tool", "\n".join(answers)) if answers else messages[-1]
-        form = self.prompt_input if asked.context.strip() else self.prompt_no_input
-        values = {"instruction": asked.content, "input": asked.context}
-        return _FIELD.sub(lambda field: values[field[1]], form)  # one pass: braces in what people write stay text
+    def _form(self, asked: Sequence[Message]) -> list[Said]:
+        """The text up to where the model answers this message, or all these that are what tools answered."""
+        last = asked[-1]
+        values: dict[str, list[Said]] = {"instruction": [(last.content, last)], "input": [(last.context, last)]}
+        form = self.prompt_input if last.context.strip() else self.prompt_no_input
+        if last.role == "tool":
+            form = self.prompt_no_input
+            answers: list[list[Said]] = [
+                [("<tool_response>\n", None), (m.content, m), ("\n</tool_response>", None)] for m in asked
+            ]
+            values = {"instruction": _joined(answers, "\n")}
+        texts: list[Said] = []
+        for number, part in enumerate(_FIELD.split(form)):  # one pass: braces in what people write stay text
+            texts.extend(values[part] if number % 2 else [(part, None)])
+        return texts
+
+
+def _joined(stretches: Sequence[Sequence[Said]], between: str) -> list[Said]:
+    """As `str.join`."""
+    first, *others = stretches
+    return [*first, *(said for stretch in others for said in [(between, None), *stretch])]
 
 
 def load_template(name: str, own: str | None = None) -> Template:

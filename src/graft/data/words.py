@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from graft.errors import DataError
-from graft.records import Message
+from graft.records import Message, Piece
+
+Said = tuple[str, Message | None]
+"""A text, and the message whose words it is; None for the template's own."""
 
 
 def words_of(message: Message) -> str:
@@ -11,19 +13,12 @@ def words_of(message: Message) -> str:
     return f"{message.content}\n\n{message.context}" if message.context.strip() else message.content
 
 
-def trained_of(messages: Sequence[Message]) -> bool | None:
-    """Whether a stretch of text that holds these messages is trained, as `Message.trained` has it. What the data take
-    out takes those along that nothing is said of.
-
-    Raises:
-        DataError: one of them is to be learned and another is not.
-    """
-    marks = {message.trained for message in messages}
-    if True in marks and len(marks) > 1:
-        learned, given = (
-            ", ".join(dict.fromkeys(m.role for m in messages if (m.trained is True) == which))
-            for which in (True, False)
-        )
-        what = f"the template writes what is to be learned ({learned}) and what is not ({given}) in one stretch of text"
-        raise DataError(what, fix="take a template with a turn for each, such as chatml, or give both the same `loss`")
-    return True if True in marks else False if False in marks else None
+def piece_of(texts: Sequence[Said]) -> Piece:
+    """One stretch of text: each message's words are marked as it is. The template's own count as given, or as taken out
+    where all the words in it are."""
+    spoken = [message.trained for _, message in texts if message]
+    own = False if spoken and all(mark is False for mark in spoken) else None
+    marks = [(len(text), message.trained if message else own) for text, message in texts if text]
+    last = spoken[-1] if spoken else None
+    alike = all(mark == last for _, mark in marks)
+    return Piece("".join([text for text, _ in texts]), last, marks=() if alike else tuple(marks))

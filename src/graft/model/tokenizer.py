@@ -148,6 +148,10 @@ class Tokenizer:
 
         return ids
 
+    def spans(self, text: str, *, first: bool) -> list[tuple[int, int]]:
+        """As `Codec.spans`."""
+        return self._backend(first).encode(text, add_special_tokens=False).offsets
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` as a continuation: a space at its beginning stays, special tokens say nothing.
 
