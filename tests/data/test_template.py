@@ -139,3 +139,11 @@ def test_a_system_message_alone_is_not_lost() -> None:
     sample = encode_conversation(alone, load_template("alpaca"), Characters(bos_id=None))
     assert Characters().decode(sample.ids) == "Be brief."
     assert not any(sample.trained)
+
+
+def test_what_stands_beside_words_is_lost_in_no_role() -> None:
+    said = [Message(role, role, context="beside") for role in ("system", "tool", "assistant")]
+    form = template_of({"prompt_input": "{instruction}{input}", "prompt_no_input": "{instruction}{input}>"}, "mine")
+    asked, answer = form.render(Conversation(tuple(said), Source("x", 1)), Characters())
+    assert asked.text == "system\n\nbeside\n\n<tool_response>\ntool\n\nbeside\n</tool_response>>"
+    assert answer.text == "assistant\n\nbeside"

@@ -13,7 +13,7 @@ from graft.data.calls import Answer, marked_call, read_calls, tools_text
 from graft.data.chat import ChatTemplate
 from graft.data.codec import Codec
 from graft.data.layout import Tools
-from graft.data.words import Said, piece_of
+from graft.data.words import Said, piece_of, words_of
 from graft.errors import DataError, nearest
 from graft.records import Conversation, Message, Piece
 
@@ -99,10 +99,10 @@ class AlpacaTemplate:
                 if before:  # nobody asked; it is said all the same
                     pieces.append(piece_of(_joined([*before, []], "\n\n")))
                     asked, before = [], []
-                said = [*filter(None, [message.content]), *map(marked_call, message.tool_calls)]
+                said = [*filter(None, [words_of(message)]), *map(marked_call, message.tool_calls)]
                 pieces.append(Piece("\n".join(said), message.trained, ends_turn=True))
             elif message.role == "system":
-                before.insert(0, [(message.content, message)])
+                before.insert(0, [(words_of(message), message)])
             else:
                 asked.append(message)
                 if number + 1 == len(messages) or not message.role == messages[number + 1].role == "tool":
@@ -126,9 +126,9 @@ class AlpacaTemplate:
         if last.role == "tool":
             form = self.prompt_no_input
             answers: list[list[Said]] = [
-                [("<tool_response>\n", None), (m.content, m), ("\n</tool_response>", None)] for m in asked
+                [("<tool_response>\n", None), (words_of(m), m), ("\n</tool_response>", None)] for m in asked
             ]
-            values = {"instruction": _joined(answers, "\n")}
+            values = {"instruction": _joined(answers, "\n"), "input": []}
         texts: list[Said] = []
         for number, part in enumerate(_FIELD.split(form)):  # one pass: braces in what people write stay text
             texts.extend(values[part] if number % 2 else [(part, None)])
