@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from graft.data import Template, encode_conversation, load_template, template_of
 from graft.data.template import AlpacaTemplate
 from graft.errors import DataError
-from graft.records import Conversation, Message, Piece, Source
+from graft.records import Conversation, Message, Piece, Source, ToolCall
 from tests.data.characters import Characters
 
 FORMS = {"prompt_input": "Q {instruction} ({input}) A ", "prompt_no_input": "Q {instruction} A "}
@@ -142,8 +143,10 @@ def test_a_system_message_alone_is_not_lost() -> None:
 
 
 def test_what_stands_beside_words_is_lost_in_no_role() -> None:
-    said = [Message(role, role, context="beside") for role in ("system", "tool", "assistant")]
-    form = template_of({"prompt_input": "{instruction}{input}", "prompt_no_input": "{instruction}{input}>"}, "mine")
-    asked, answer = form.render(Conversation(tuple(said), Source("x", 1)), Characters())
-    assert asked.text == "system\n\nbeside\n\n<tool_response>\ntool\n\nbeside\n</tool_response>>"
-    assert answer.text == "assistant\n\nbeside"
+    said = [Message(role, role, context="beside") for role in ("system", "user", "assistant", "tool")]
+    said[2] = replace(said[2], tool_calls=(ToolCall("look", {}),))
+    form = template_of({"prompt_input": "{instruction}|{input}>", "prompt_no_input": "{instruction}{input}>"}, "mine")
+    asked, answer, told = form.render(Conversation(tuple(said), Source("x", 1)), Characters())
+    assert asked.text == "system\n\nbeside\n\nuser|beside>"
+    assert answer.text.startswith("assistant\n\nbeside\n<tool_call>")
+    assert told.text == "<tool_response>\ntool\n\nbeside\n</tool_response>>"
