@@ -11,6 +11,7 @@ from graft.commands.data import Checked
 from graft.commands.show import Shown
 from graft.data.checks import Finding, counted
 from graft.data.view import Cell, Fate
+from graft.errors import DataError
 from graft.report import figures_of
 from graft.terminal import printable
 
@@ -31,17 +32,25 @@ def print_checked(result: Checked) -> None:
     for finding in result.findings:
         for line in _lines(finding):
             console.print(line)
+    if result.obstacle:
+        console.print(Text.assemble(("refused", _STYLES["refused"]), f" by graft train: {_said(result.obstacle)}"))
     kinds = [finding.severity for finding in result.findings]
     verdict = "graft train would refuse these rows" if result.refused else "graft train takes these rows"
     console.print(
-        f"{counted(result.rows)} checked: {counted(kinds.count('refused'), 'ground')} to refuse, "
-        f"{counted(kinds.count('warning'), 'warning')}; {verdict}"
+        f"{counted(result.rows)} checked: {counted(kinds.count('refused') + bool(result.obstacle), 'ground')} to "
+        f"refuse, {counted(kinds.count('warning'), 'warning')}; {verdict}"
     )
-    if result.cleaned:
-        left_out = ", ".join(f"{count} for {name}" for name, count in result.cleaned.dropped.items()) or "none"
+    if result.copy:
+        cleaner, obstacle = result.copy.cleaner, result.copy.obstacle
+        left_out = ", ".join(f"{count} for {name}" for name, count in cleaner.dropped.items()) or "none"
+        taken = f"graft train would refuse it: {_said(obstacle)}" if obstacle else "graft train takes it"
         console.print(
-            f"{result.out}: {counted(result.cleaned.rows)}; left out: {left_out}; mended: {result.cleaned.mended}"
+            f"{result.copy.out}: {counted(cleaner.rows)}; left out: {left_out}; mended: {cleaner.mended}; {taken}"
         )
+
+
+def _said(obstacle: DataError) -> str:
+    return printable(f"{obstacle.what}\n  -> {obstacle.fix}")
 
 
 def print_shown(result: Shown) -> None:

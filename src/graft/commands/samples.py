@@ -3,7 +3,9 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +70,15 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
     Raises:
         DataError: the checks that refuse data refuse these rows, or nothing fits.
     """
-    encoded = _encoded(settings, template, tokenizer)
+    return _divided(_encoded(settings, template, tokenizer), settings)
+
+
+def _divided(encoded: Encoded, settings: DataConfig) -> Samples:
+    """The samples to train on, as often as `data.mix` says, and those to measure on.
+
+    Raises:
+        DataError: one of these would have nothing.
+    """
     chosen = hold_out(encoded.samples.keys, held_out=settings.held_out, seed=settings.seed)
     parts = {"training": encoded.part(~chosen, "training row")}
     if chosen.any():
@@ -86,6 +96,53 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
         too_long=[str(long.source) for part in parts.values() for long in part.long],
         notes=[*encoded.notes, *(f"{name}: {part.report()}" for name, part in parts.items() if part.long)],
     )
+
+
+class Rehearsal:
+    """What `graft train` would make of rows that are checked: it is given each as it is encoded, and says what the run
+    would be refused for.
+
+    Args:
+        folder: where the samples wait; it has to be empty, and is not needed once all is said.
+    """
+
+    def __init__(self, settings: DataConfig, template: Template, tokenizer: Tokenizer, folder: Path) -> None:
+        self._settings = settings
+        self._encoder = Encoder(
+            template,
+            tokenizer,
+            cutoff=settings.cutoff,
+            too_long="cut" if settings.too_long == "cut" else "drop",  # what error refuses is told at the end
+            prompt_weight=prompt_weight_of(settings),
+            builder=CorpusBuilder(folder),
+        )
+        self.take = self._encoder.take
+
+    @cached_property
+    def _encoded(self) -> Encoded:
+        return self._encoder.finish()
+
+    def obstacle(self) -> DataError | None:
+        """Why the run would be refused; None where it would not be."""
+        return _obstacle(self._encoded, self._settings)
+
+    def obstacle_of_copy(self, kept: NDArray[np.bool_]) -> DataError | None:
+        """The same for a file of the rows that are kept, of those that were taken (R,)."""
+        numbers = np.cumsum(kept) - 1
+        long = [replace(long, row=int(numbers[long.row])) for long in self._encoded.long if kept[long.row]]
+        copy = replace(self._encoded, samples=self._encoded.samples.take_rows(kept), long=long, rows=int(kept.sum()))
+        one_file = self._settings.model_copy(update={} if isinstance(self._settings.path, str) else {"mix": []})
+        return _obstacle(copy, one_file)
+
+
+def _obstacle(encoded: Encoded, settings: DataConfig) -> DataError | None:
+    if settings.too_long == "error" and encoded.long:
+        return encoded.long[0].refusal(settings.cutoff)
+    try:
+        _divided(encoded, settings)
+    except DataError as error:
+        return error
+    return None
 
 
 def _mixed(settings: DataConfig, encoded: Encoded, train: NDArray[np.bool_]) -> NDArray[np.int64]:
