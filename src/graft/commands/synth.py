@@ -98,12 +98,15 @@ def _grow(
             (out / name).unlink(missing_ok=True)
         if not any(out.iterdir()):
             out.rmdir()
-        raise asker.failure
+        anew = f"{asker.failure.fix}; then run it again, without --resume, as nothing was begun"
+        raise TeacherError(asker.failure.what, fix=anew)
     if asker.failure:
         growth.stopped = asker.failure.what
     result = _write(growth, journal, out)
     if asker.failure:
-        raise TeacherError(f"{asker.failure.what}; {_kept(result)}", fix=asker.failure.fix)
+        raise TeacherError(
+            f"{asker.failure.what}; {_kept(result)}", fix=f"{asker.failure.fix}; then go on with --resume"
+        )
     if not growth.rows:
         fix = f"see {out / 'report.md'}; another teacher may do better, in another --out"
         more = "give a larger --max-requests or --max-tokens, and go on with --resume"
