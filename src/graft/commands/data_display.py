@@ -22,6 +22,7 @@ _FATES: dict[Fate, str] = {
     "cut": "white on red strike",
 }
 _BRACKETS = {"trained": "⟦⟧", "partly": "⟨⟩", "context": ("", ""), "cut": "⟪⟫"}
+_NAMED = "⦗⦘"  # what is in them is one special token, and no text that spells it
 _SHOWN = 5  # rows of a finding that are named
 _STYLES = {"refused": "bold red", "warning": "yellow"}
 
@@ -60,10 +61,11 @@ def print_shown(result: Shown) -> None:
         console.print(Text.assemble((f"{name}: ", "bold"), value))
     if result.html:
         return console.print(Text(f"page: {result.html}"))
-    marked = console.color_system is None
+    marked = console.color_system is None or console.no_color
     legend = Text("\n")
     for fate in _FATES:
         legend.append_text(_painted([Cell(fate, fate)], marked=marked)).append(" ")
+    legend.append_text(_painted([Cell("special token", "context", special=True)], marked=marked))
     console.print(legend)
     for row in result.rows:
         console.print(
@@ -75,13 +77,14 @@ def print_shown(result: Shown) -> None:
 
 
 def _painted(cells: Sequence[Cell], *, marked: bool) -> Text:
-    """Cells in their colours; `marked` puts brackets around what is trained or cut, where there are no colours."""
+    """Cells in their colours; `marked` puts brackets around what is trained, cut or special, where there are none."""
     painted = Text()
     for fate, run in groupby(cells, key=lambda cell: cell.fate):
         begin, end = _BRACKETS[fate] if marked else ("", "")
         painted.append(begin)
         for cell in run:
-            painted.append(printable(cell.text), f"{_FATES[fate]} bold" if cell.special else _FATES[fate])
+            named = cell.text.join(_NAMED) if marked and cell.special else cell.text
+            painted.append(printable(named), f"{_FATES[fate]} bold" if cell.special else _FATES[fate])
         painted.append(end)
     return painted
 
