@@ -1,5 +1,6 @@
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -62,10 +63,8 @@ def test_rows_of_a_file_to_measure_on_are_no_part_of_the_copy() -> None:
 def drawn(whole: Subject, share: float = 0.3) -> Subject:
     held = np.zeros(len(whole), dtype=bool)
     said = whole.has(SAID)
-    try:
+    with suppress(DataError):
         held[said] = hold_out(whole.facts["key"][said], held_out=share, seed=42)
-    except DataError:
-        pass
     return replace(whole, held_out=held)
 
 
