@@ -111,6 +111,27 @@ def test_another_template_than_the_models_own_is_a_warning(graft: Graft, tmp_pat
     assert "warning" not in graft("data", "check", "--model", model, "--data", rows).out.replace("0 warnings", "")
 
 
+@pytest.mark.parametrize(
+    ("says", "said"),
+    [
+        ("{{ m.content.nope() }}", "cannot render this conversation: 'str object' has no attribute 'nope'"),
+        ("{{ m.content", "cannot render this conversation: expected token 'end of print statement'"),
+        ("hello", "leaves out what message 1 (user) says"),
+    ],
+)
+def test_a_broken_template_is_not_blamed_on_the_rows(says: str, said: str, graft: Graft, tmp_path: Path) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text(f"{{% for m in messages %}}{says}{{% endfor %}}")
+    rows = write(tmp_path / "rows.jsonl", GOOD)
+    ran = graft("data", "check", "--data", rows, "--set", f"data.template={template}")
+    assert ran.code == 2
+    assert "refused unwritable: 3 rows that the template cannot write" in ran.out
+    assert f"{rows}:1: the template {template} {said}" in ran.out
+    assert "  -> mend the template, or take another data.template;" in ran.out
+    assert "unreadable" not in ran.out
+    assert graft("train", "--data", rows, "--set", f"data.template={template}", "--out", tmp_path / "run").code == 2
+
+
 def test_train_refuses_what_the_check_refuses(graft: Graft, tmp_path: Path) -> None:
     said = [{"role": "user", "content": "Where is Ann?"}, {"role": "assistant", "content": "In Elm.", "loss": False}]
     learned = [said[0], {**said[1], "loss": True}]

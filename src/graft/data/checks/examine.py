@@ -76,7 +76,7 @@ def examine(
         yield from _faulty(waiting)
         row, _ = waiting.popleft()
         if isinstance(samples, DataError):
-            yield Seen(row.source, conversation, RowFault(samples.what))
+            yield Seen(row.source, conversation, RowFault(samples.what, "template"))
             continue
         if keep is not None:
             keep(conversation, samples)
