@@ -95,6 +95,21 @@ def test_what_cannot_be_done_is_said(arguments: tuple[str, ...], said: str, graf
     assert "Traceback" not in ran.err
 
 
+def test_files_of_two_formats_are_cleaned_one_after_the_other(graft: Graft, tmp_path: Path) -> None:
+    talk = {"messages": [{"role": "user", "content": "Where is Dee?"}, {"role": "assistant", "content": "In Fir."}]}
+    rows, other = write(tmp_path / "rows.jsonl", GOOD), write(tmp_path / "talk.jsonl", [talk])
+    ran = graft("data", "check", "--data", tmp_path / "*.jsonl")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{other} begins with a row of the format messages, and {rows} is alpaca" in ran.err
+    both = f"data.path=[{rows}, {other}]"
+    assert graft("data", "check", "--set", both).code == 0
+    copied = graft("data", "check", "--set", both, "--fix", tmp_path / "clean.jsonl")
+    assert copied.code == 2
+    assert f"--fix writes one file of one format, and {rows} is alpaca, {other} is messages" in copied.err
+    assert not (tmp_path / "clean.jsonl").exists()
+    assert graft("data", "convert", "--set", both, "--to", "messages", "--out", tmp_path / "all.jsonl").code == 0
+
+
 def test_another_template_than_the_models_own_is_a_warning(graft: Graft, tmp_path: Path) -> None:
     from graft.seedling import seedling_path
 

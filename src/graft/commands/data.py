@@ -30,7 +30,7 @@ from graft.data.checks import (
     examine,
     find,
 )
-from graft.data.formats import read_each
+from graft.data.formats import read_each, recognise
 from graft.data.spill import spill_folder
 from graft.data.write import check_writable, write_rows
 from graft.errors import ConfigError, DataError, nearest
@@ -129,6 +129,7 @@ def check(
         raise ConfigError("--drop says what a cleaned copy leaves out", fix="say where to write it with --fix")
     if fix:
         check_writable(fix)
+        _check_one_format(config.data)
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
     with TemporaryDirectory(prefix="check-", dir=spill_folder()) as folder:
@@ -184,6 +185,16 @@ def _split(subject: Subject, settings: DataConfig) -> Subject:
     with suppress(DataError):  # that train refuses these rows is told apart; all the other checks still tell
         held_out[said] = hold_out(subject.facts["key"][said], held_out=settings.held_out, seed=settings.seed)
     return replace(subject, held_out=held_out)
+
+
+def _check_one_format(settings: DataConfig) -> None:
+    """Raise a ConfigError if the rows of several paths are of several formats, which one copy cannot be read as."""
+    if settings.format != "auto" or len(data_paths(settings)) == 1:
+        return
+    names = {path: recognise(next(read_rows(path))) for path in data_paths(settings)}
+    if len(set(names.values())) > 1:
+        named = ", ".join(f"{path} is {name}" for path, name in names.items())
+        raise ConfigError(f"--fix writes one file of one format, and {named}", fix="clean one after the other")
 
 
 def _terms(config: Config, template: Template, tokenizer: Tokenizer) -> Terms:
