@@ -59,7 +59,7 @@ def test_a_cleaned_copy_passes_and_the_original_stays(graft: Graft, bad: Path, t
     assert graft("data", "check", "--data", tmp_path / "clean.jsonl").code == 0
     again = graft("data", "check", "--data", bad, "--fix", tmp_path / "clean.jsonl")
     assert again.code == 2
-    assert "is there already" in again.err
+    assert "is there already, and no file of rows is written over\n  -> give another --fix" in again.err
     assert graft("data", "check", "--data", bad, "--fix", bad).code == 2
     assert bad.read_bytes() == before
 

@@ -121,10 +121,12 @@ def test_rows_go_to_another_format_and_train_the_same_tokens(graft: Graft, rows:
 def test_what_cannot_be_converted_is_refused_and_nothing_is_written(
     arguments: tuple[str, ...], said: str, graft: Graft, rows: Path, tmp_path: Path
 ) -> None:
-    ran = graft("data", "convert", "--data", rows, "--out", tmp_path / "o.jsonl", *arguments)
+    ran = graft("data", "convert", "--data", rows, "--out", tmp_path / "new/er/o.jsonl", *arguments)
     assert ran.code == 2
     assert said in ran.err
-    assert not (tmp_path / "o.jsonl").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+    ran = graft("data", "convert", "--data", rows, "--to", "messages", "--out", rows / "o.jsonl")
+    assert f"{rows} is no folder\n  -> give another --out" in ran.err
 
 
 def test_rows_that_do_not_fit_are_named_with_the_ways_out(graft: Graft, tmp_path: Path) -> None:

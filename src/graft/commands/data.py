@@ -128,7 +128,7 @@ def check(
     if drop and not fix:
         raise ConfigError("--drop says what a cleaned copy leaves out", fix="say where to write it with --fix")
     if fix:
-        check_writable(fix)
+        check_writable(fix, option="--fix")
         _check_one_format(config.data)
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
@@ -155,7 +155,8 @@ def check(
         if not cleaner.rows:
             fix_them = "see what the findings say, and mend the rows"
             raise DataError("no row would be left in the cleaned copy", fix=fix_them)
-        write_rows(fix, cleaner.fields(row for path in data_paths(config.data) for row in read_rows(path)))
+        again = (row for path in data_paths(config.data) for row in read_rows(path))
+        write_rows(fix, cleaner.fields(again), option="--fix")
         taken = subject.has(SAID) & ~subject.has(FAULTY) & ~subject.has(FOREIGN)
         return replace(checked, copy=Copy(str(fix), cleaner, rehearsal.obstacle_of_copy(cleaner.kept[taken])))
 
