@@ -38,6 +38,7 @@ CASES = {
     "all but one": (ROWS, ("data.held_out=5",)),
     "copies of one row": (ROWS[:1] * 6, ()),
     "mixed away": (ROWS[:2], ("data.mix=[1e-9]", "data.held_out=0")),
+    "mixed without end": (ROWS, ("data.mix=[1e9]",)),
     "nothing to learn": ([SILENT], ("data.held_out=0",)),
     "nobody is learned": (ROWS, ("data.train_on=[]",)),
     "an empty answer": ([*ROWS, {"instruction": "Ask.", "output": ""}], ()),

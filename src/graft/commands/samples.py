@@ -37,6 +37,9 @@ from graft.sections import DataConfig
 _ROOM = 3
 """Bytes on disk for a byte of data, at most: a token has 5, and 2 characters or more."""
 
+_MOST_MIXED = 10**8
+"""Samples of one epoch, whose numbers take 8 bytes each; more are a slip of a digit, not data."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -85,11 +88,7 @@ def _divided(encoded: Encoded, settings: DataConfig) -> Samples:
         parts["held-out"] = encoded.part(chosen, "held-out row")
     train = parts["training"].samples
     if settings.mix:
-        train = train.take(
-            np.repeat(np.arange(len(train), dtype=np.int32), _mixed(settings, encoded, ~chosen)[train.rows])
-        )
-        if not train:
-            raise DataError(f"data.mix {settings.mix} takes no row to train on", fix="raise its numbers")
+        train = _mixed(settings, encoded, ~chosen, train)
     return Samples(
         train=train,
         held_out=parts["held-out"].samples if chosen.any() else Corpus.of([]),
@@ -145,12 +144,22 @@ def _obstacle(encoded: Encoded, settings: DataConfig) -> DataError | None:
     return None
 
 
-def _mixed(settings: DataConfig, encoded: Encoded, train: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How often each row is trained on (R,)."""
+def _mixed(settings: DataConfig, encoded: Encoded, chosen: NDArray[np.bool_], train: Corpus) -> Corpus:
+    """The samples to train on, which come from the rows that are chosen (R,), as often as `data.mix` says.
+
+    Raises:
+        DataError: these are none, or too many.
+    """
     shares = np.array(settings.mix)[encoded.samples.origins]
+    if (wanted := float(shares[train.rows].sum())) > _MOST_MIXED:
+        what = f"data.mix {settings.mix} makes {wanted:.3g} samples an epoch, and {_MOST_MIXED:,} are the most"
+        raise DataError(what, fix="lower its numbers in proportion, and raise train.epochs to take all of them oftener")
     counts = np.zeros(len(shares), dtype=np.int64)
-    counts[train] = mix_counts(shares[train], seed=settings.seed)
-    return counts
+    counts[chosen] = mix_counts(shares[chosen], seed=settings.seed)
+    mixed = train.take(np.repeat(np.arange(len(train), dtype=np.int32), counts[train.rows]))
+    if not mixed:
+        raise DataError(f"data.mix {settings.mix} takes no row to train on", fix="raise its numbers")
+    return mixed
 
 
 def _encoded(settings: DataConfig, template: Template, tokenizer: Tokenizer) -> Encoded:
