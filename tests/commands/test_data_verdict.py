@@ -13,6 +13,7 @@ ROWS = [
     for name, place in (("Ann", "Elm"), ("Bob", "Oak"), ("Cid", "Ash"), ("Dee", "Fir"), ("Eva", "Bay"), ("Fay", "Yew"))
 ]
 LONG = {"instruction": "Where does Gus live?", "output": "Gus lives far away. " * 40}
+LONGER = {"instruction": "Where does Hal live?", "output": "Hal lives far away. " * 400}
 SILENT = {"messages": [{"role": "user", "content": "Who is there?"}]}
 
 
@@ -39,6 +40,9 @@ CASES = {
     "copies of one row": (ROWS[:1] * 6, ()),
     "mixed away": (ROWS[:2], ("data.mix=[1e-9]", "data.held_out=0")),
     "mixed without end": (ROWS, ("data.mix=[1e9]",)),
+    "more tokens than a forest may have": (ROWS, ("train.max_tokens=40",)),
+    "more tokens than the model has positions": ([*ROWS, LONGER], ("data.cutoff=4096", "train.max_tokens=9999")),
+    "steered by rows that are not held out": (ROWS, ("data.held_out=0", "best.by=rouge_l")),
     "nothing to learn": ([SILENT], ("data.held_out=0",)),
     "nobody is learned": (ROWS, ("data.train_on=[]",)),
     "an empty answer": ([*ROWS, {"instruction": "Ask.", "output": ""}], ()),

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graft.commands.assembly import model_folder, open_tokenizer
-from graft.commands.samples import Rehearsal, data_paths, prompt_weight_of
+from graft.commands.assembly import check_room, model_folder, open_tokenizer
+from graft.commands.samples import Rehearsal, Samples, data_paths, prompt_weight_of
+from graft.commands.steering import check_steering
 from graft.config import Config
 from graft.data import Template, hold_out, load_template, read_rows
 from graft.data.chat import ChatTemplate
@@ -33,15 +34,14 @@ from graft.data.checks import (
 from graft.data.formats import read_each, recognise
 from graft.data.spill import spill_folder
 from graft.data.write import check_writable, write_rows
-from graft.errors import ConfigError, DataError, nearest
-from graft.model import Tokenizer
+from graft.errors import ConfigError, DataError, GraftError, nearest
+from graft.model import Tokenizer, positions_in
 from graft.records import Conversation, TokenSequence
 from graft.runtime import say_on_stderr
 from graft.sections import DataConfig
+from graft.training import Batches
 
 Say = Callable[[str], None]
-
-READS = ("model", "data")
 
 
 class Keep(Protocol):
@@ -61,7 +61,7 @@ class Copy:
 
     out: str
     cleaner: Cleaner
-    obstacle: DataError | None = None
+    obstacle: GraftError | None = None
 
     def as_json(self) -> dict[str, Any]:
         counts = {"rows": self.cleaner.rows, "dropped": self.cleaner.dropped, "mended": self.cleaner.mended}
@@ -80,7 +80,7 @@ class Checked:
 
     rows: int
     findings: list[Finding]
-    obstacle: DataError | None = None
+    obstacle: GraftError | None = None
     copy: Copy | None = None
 
     @property
@@ -99,7 +99,7 @@ class Checked:
         return {**found, "fixed": self.copy.as_json()} if self.copy else found
 
 
-def _obstacle_json(obstacle: DataError | None) -> dict[str, Any]:
+def _obstacle_json(obstacle: GraftError | None) -> dict[str, Any]:
     return {"obstacle": {"what": obstacle.what, "fix": obstacle.fix}} if obstacle else {}
 
 
@@ -148,7 +148,7 @@ def check(
         findings = find(subject)
         checked = Checked(len(subject), findings)
         if not checked.refused:  # else the run would not come so far
-            checked = replace(checked, obstacle=rehearsal.obstacle())
+            checked = replace(checked, obstacle=_obstacle(config, rehearsal.samples))
         if fix is None:
             return checked
         cleaner = Cleaner(subject, findings, drop=drop, split=split)
@@ -158,7 +158,8 @@ def check(
         again = (row for path in data_paths(config.data) for row in read_rows(path))
         write_rows(fix, cleaner.fields(again), option="--fix")
         taken = subject.has(SAID) & ~subject.has(FAULTY) & ~subject.has(FOREIGN)
-        return replace(checked, copy=Copy(str(fix), cleaner, rehearsal.obstacle_of_copy(cleaner.kept[taken])))
+        of_copy = partial(rehearsal.samples_of_copy, cleaner.kept[taken])
+        return replace(checked, copy=Copy(str(fix), cleaner, _obstacle(config, of_copy)))
 
 
 def seen_rows(
@@ -174,6 +175,32 @@ def seen_rows(
             prompt_weight=prompt_weight_of(settings),
             keep=partial(keep, origin=number) if keep else None,
         )
+
+
+def _obstacle(config: Config, samples_of: Callable[[], Samples]) -> GraftError | None:
+    """Why `graft train` would refuse these samples; None where it would not. What an adapter adds to each is unknown.
+
+    Args:
+        samples_of: gives them, or raises what train would.
+    """
+    try:
+        samples = samples_of()
+        check_steering(config, len(samples.held_out))
+        folder = model_folder(config.model.path)
+        if room := positions_in(folder):
+            for part in filter(None, (samples.train, samples.held_out)):
+                check_room(folder, room, part)
+        settings = config.train
+        Batches(
+            samples.train,
+            global_batch=settings.global_batch,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            seed=settings.seed,
+        ).check_fit(settings.max_tokens)
+    except GraftError as error:
+        return error
+    return None
 
 
 def _split(subject: Subject, settings: DataConfig) -> Subject:

@@ -11,7 +11,7 @@ from graft.commands.data import Checked
 from graft.commands.show import Shown
 from graft.data.checks import Finding, counted
 from graft.data.view import Cell, Fate
-from graft.errors import DataError
+from graft.errors import GraftError
 from graft.report import figures_of
 from graft.terminal import printable
 
@@ -50,7 +50,7 @@ def print_checked(result: Checked) -> None:
         )
 
 
-def _said(obstacle: DataError) -> str:
+def _said(obstacle: GraftError) -> str:
     return printable(f"{obstacle.what}\n  -> {obstacle.fix}")
 
 

@@ -121,27 +121,27 @@ class Rehearsal:
     def _encoded(self) -> Encoded:
         return self._encoder.finish()
 
-    def obstacle(self) -> DataError | None:
-        """Why the run would be refused; None where it would not be."""
-        return _obstacle(self._encoded, self._settings)
+    def samples(self) -> Samples:
+        """The samples of the run.
 
-    def obstacle_of_copy(self, kept: NDArray[np.bool_]) -> DataError | None:
+        Raises:
+            DataError: the run would be refused for this.
+        """
+        return _refusing_long(self._encoded, self._settings)
+
+    def samples_of_copy(self, kept: NDArray[np.bool_]) -> Samples:
         """The same for a file of the rows that are kept, of those that were taken (R,)."""
         numbers = np.cumsum(kept) - 1
         long = [replace(long, row=int(numbers[long.row])) for long in self._encoded.long if kept[long.row]]
         copy = replace(self._encoded, samples=self._encoded.samples.take_rows(kept), long=long, rows=int(kept.sum()))
         one_file = self._settings.model_copy(update={} if isinstance(self._settings.path, str) else {"mix": []})
-        return _obstacle(copy, one_file)
+        return _refusing_long(copy, one_file)
 
 
-def _obstacle(encoded: Encoded, settings: DataConfig) -> DataError | None:
+def _refusing_long(encoded: Encoded, settings: DataConfig) -> Samples:
     if settings.too_long == "error" and encoded.long:
-        return encoded.long[0].refusal(settings.cutoff)
-    try:
-        _divided(encoded, settings)
-    except DataError as error:
-        return error
-    return None
+        raise encoded.long[0].refusal(settings.cutoff)
+    return _divided(encoded, settings)
 
 
 def _mixed(settings: DataConfig, encoded: Encoded, chosen: NDArray[np.bool_], train: Corpus) -> Corpus:
