@@ -19,7 +19,7 @@ data_app = typer.Typer(
 
 
 @data_app.command(
-    epilog="Example: graft data check --data rows.json --fix clean.jsonl. Exit code 2 where rows are refused."
+    epilog="Example: graft data check --data rows.json --fix clean.jsonl. Exit code 2 where train refuses it."
 )
 def check(
     model: Model = None,
@@ -47,7 +47,7 @@ def check(
         console.print_json(result.as_json())
     else:
         print_checked(result)
-    if result.refused and fix is None:
+    if not result.passed:
         raise typer.Exit(GraftError.exit_code)
 
 

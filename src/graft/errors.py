@@ -89,8 +89,9 @@ class Interrupted(BaseException):
         self.at_once = at_once
 
 
-FaultKind = Literal["layout", "roles", "empty", "calls", "encoding"]
-"""What is wrong with a row: its keys and types; who speaks when; nobody speaks; a tool call; its characters."""
+FaultKind = Literal["layout", "roles", "empty", "calls", "encoding", "template"]
+"""What is wrong with a row: its keys and types; who speaks when; nobody speaks; a tool call; its characters; that the
+template cannot write it."""
 
 
 class RowFault(DataError, ValueError):

@@ -213,7 +213,7 @@ class DataConfig(Section):
     these."""
     mix: list[Annotated[Number, Field(gt=0)]] = Field([])
     """How often the training rows of each path are taken in an epoch: 2 is twice, 0.5 a half, drawn by the seed.
-    Empty: once each."""
+    Empty: once each. An epoch has 100 million samples at most."""
     format: str = "auto"
     """How a row becomes a conversation: a format's name, or `file.py:function`. auto: recognised by its keys."""
     template: str = "auto"

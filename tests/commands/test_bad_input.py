@@ -61,6 +61,14 @@ def test_no_data_and_none_left(graft: Graft, tmp_path: Path) -> None:
     assert "data.mix [1e-06] takes no row to train on" in refused(graft, tmp_path, *none)
 
 
+@pytest.mark.parametrize(("share", "said"), [("1e9", "5e+09 samples"), ("1e300", "5e+300 samples")])
+def test_a_mix_without_end(share: str, said: str, graft: Graft, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", *SEVERAL)
+    error = refused(graft, tmp_path, "--data", rows, "--set", f"data.mix=[{share}]", "--set", "data.held_out=1")
+    assert f"{said} an epoch, and 100,000,000 are the most" in error
+    assert "lower its numbers in proportion" in error
+
+
 def test_missing_file(graft: Graft, tmp_path: Path) -> None:
     assert "nowhere.json does not exist" in refused(graft, tmp_path, "--data", tmp_path / "nowhere.json")
 

@@ -59,7 +59,7 @@ def test_a_cleaned_copy_passes_and_the_original_stays(graft: Graft, bad: Path, t
     assert graft("data", "check", "--data", tmp_path / "clean.jsonl").code == 0
     again = graft("data", "check", "--data", bad, "--fix", tmp_path / "clean.jsonl")
     assert again.code == 2
-    assert "is there already" in again.err
+    assert "is there already, and no file of rows is written over\n  -> give another --fix" in again.err
     assert graft("data", "check", "--data", bad, "--fix", bad).code == 2
     assert bad.read_bytes() == before
 
@@ -95,6 +95,21 @@ def test_what_cannot_be_done_is_said(arguments: tuple[str, ...], said: str, graf
     assert "Traceback" not in ran.err
 
 
+def test_files_of_two_formats_are_cleaned_one_after_the_other(graft: Graft, tmp_path: Path) -> None:
+    talk = {"messages": [{"role": "user", "content": "Where is Dee?"}, {"role": "assistant", "content": "In Fir."}]}
+    rows, other = write(tmp_path / "rows.jsonl", GOOD), write(tmp_path / "talk.jsonl", [talk])
+    ran = graft("data", "check", "--data", tmp_path / "*.jsonl")
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{other} begins with a row of the format messages, and {rows} is alpaca" in ran.err
+    both = f"data.path=[{rows}, {other}]"
+    assert graft("data", "check", "--set", both).code == 0
+    copied = graft("data", "check", "--set", both, "--fix", tmp_path / "clean.jsonl")
+    assert copied.code == 2
+    assert f"--fix writes one file of one format, and {rows} is alpaca, {other} is messages" in copied.err
+    assert not (tmp_path / "clean.jsonl").exists()
+    assert graft("data", "convert", "--set", both, "--to", "messages", "--out", tmp_path / "all.jsonl").code == 0
+
+
 def test_another_template_than_the_models_own_is_a_warning(graft: Graft, tmp_path: Path) -> None:
     from graft.seedling import seedling_path
 
@@ -109,6 +124,27 @@ def test_another_template_than_the_models_own_is_a_warning(graft: Graft, tmp_pat
     assert ran.code == 0
     assert "warning template: data.template alpaca is not the chat template that" in ran.out
     assert "warning" not in graft("data", "check", "--model", model, "--data", rows).out.replace("0 warnings", "")
+
+
+@pytest.mark.parametrize(
+    ("says", "said"),
+    [
+        ("{{ m.content.nope() }}", "cannot render this conversation: 'str object' has no attribute 'nope'"),
+        ("{{ m.content", "cannot render this conversation: expected token 'end of print statement'"),
+        ("hello", "leaves out what message 1 (user) says"),
+    ],
+)
+def test_a_broken_template_is_not_blamed_on_the_rows(says: str, said: str, graft: Graft, tmp_path: Path) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text(f"{{% for m in messages %}}{says}{{% endfor %}}")
+    rows = write(tmp_path / "rows.jsonl", GOOD)
+    ran = graft("data", "check", "--data", rows, "--set", f"data.template={template}")
+    assert ran.code == 2
+    assert "refused unwritable: 3 rows that the template cannot write" in ran.out
+    assert f"{rows}:1: the template {template} {said}" in ran.out
+    assert "  -> mend the template, or take another data.template;" in ran.out
+    assert "unreadable" not in ran.out
+    assert graft("train", "--data", rows, "--set", f"data.template={template}", "--out", tmp_path / "run").code == 2
 
 
 def test_train_refuses_what_the_check_refuses(graft: Graft, tmp_path: Path) -> None:

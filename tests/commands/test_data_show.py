@@ -1,6 +1,8 @@
 """`graft data show`, `convert` and `split` as users run them."""
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,48 @@ def test_any_row_is_shown_by_its_number_with_what_is_trained(graft: Graft, rows:
     ran = graft("data", "show", "--data", rows, "--row", 2, "--row", 4)
     assert ran.code == 0, ran.err
     assert f"row 2 {rows}:2" in ran.out
-    assert "### Response:\n⟦Bob is in Elm.</s>⟧" in ran.out
-    assert "⟦Dee is in Elm.</s>⟧" in ran.out
+    assert "### Response:\n⟦Bob is in Elm.⦗</s>⦘⟧" in ran.out
+    assert "⟦Dee is in Elm.⦗</s>⦘⟧" in ran.out
     assert "Ann is in Elm" not in ran.out
     assert "saved by sharing: " in ran.out
+
+
+def test_a_special_token_is_told_from_text_that_spells_it(
+    graft: Graft, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{json.dumps({'instruction': 'How does a text end?', 'output': 'With </s> it does.'})}\n")
+    monkeypatch.setenv("NO_COLOR", "1")
+    ran = graft("data", "show", "--data", path, "--set", "data.held_out=0")
+    assert "⟦With </s> it does.⦗</s>⦘⟧" in ran.out
+    assert "⦗special token⦘" in ran.out
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_where_colours_are_not_wanted_has_marks_too(
+    graft: Graft, rows: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("sys.stdout", coloured := Screen())
+    assert graft("data", "show", "--data", rows, "--row", 2).code == 0
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stdout", plain := Screen())
+    assert graft("data", "show", "--data", rows, "--row", 2).code == 0
+    assert "⟦" not in coloured.getvalue()
+    assert "⟦Bob is in Elm.⦗</s>⦘⟧" in re.sub("\x1b\\[[0-9;]*m", "", plain.getvalue())
 
 
 def test_what_the_cutoff_takes_is_marked(graft: Graft, rows: Path) -> None:
     whole = graft("data", "show", "--data", rows, "--row", 1, "--json").json["rows"][0]["samples"][0]
     cutoff = sum(cell["tokens"] for cell in whole) - 2
     ran = graft("data", "show", "--data", rows, "--row", 1, "--set", f"data.cutoff={cutoff}")
-    assert "⟧⟪.</s>⟫" in ran.out
+    assert "⟧⟪.⦗</s>⦘⟫" in ran.out
 
 
 def test_faulty_rows_are_shown_with_their_fault(graft: Graft, tmp_path: Path) -> None:
@@ -88,10 +121,12 @@ def test_rows_go_to_another_format_and_train_the_same_tokens(graft: Graft, rows:
 def test_what_cannot_be_converted_is_refused_and_nothing_is_written(
     arguments: tuple[str, ...], said: str, graft: Graft, rows: Path, tmp_path: Path
 ) -> None:
-    ran = graft("data", "convert", "--data", rows, "--out", tmp_path / "o.jsonl", *arguments)
+    ran = graft("data", "convert", "--data", rows, "--out", tmp_path / "new/er/o.jsonl", *arguments)
     assert ran.code == 2
     assert said in ran.err
-    assert not (tmp_path / "o.jsonl").exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["rows.jsonl"]
+    ran = graft("data", "convert", "--data", rows, "--to", "messages", "--out", rows / "o.jsonl")
+    assert f"{rows} is no folder\n  -> give another --out" in ran.err
 
 
 def test_rows_that_do_not_fit_are_named_with_the_ways_out(graft: Graft, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_a_teacher_that_fails_for_ever_ends_the_run_and_its_rows_are_kept(graft:
         make(server, out, count=100, retries=2)
     assert "fails (HTTP 500: out of memory); asked 3 times" in str(error.value)
     assert "rows so far are in" in str(error.value)
-    assert "--resume" in str(error.value)
+    assert "see to the server; then go on with --resume" in str(error.value)
     assert rows_in(out)
     with serving() as again:
         report = make(again, out, resume=True, count=100)
@@ -192,11 +192,18 @@ def test_a_teacher_that_fails_for_ever_ends_the_run_and_its_rows_are_kept(graft:
 def test_a_teacher_that_is_not_there_leaves_nothing_behind(graft: Graft, tmp_path: Path) -> None:
     with serving() as server:
         pass
-    ran = graft("synth", "--teacher", server.address, "--model", "wise", "--retries", "0", "--out", tmp_path / "out")
+    new = tmp_path / "new" / "out"
+    ran = graft("synth", "--teacher", server.address, "--model", "wise", "--retries", "0", "--out", new)
     assert ran.code == 2
     assert "fails (" in ran.err
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "out").mkdir()
+    ran = graft("synth", "--teacher", server.address, "--model", "wise", "--retries", "0", "--out", tmp_path / "out")
     assert "asked once" in ran.err
-    assert not (tmp_path / "out").exists()
+    assert "see to the server; then run it again, without --resume, as nothing was begun" in ran.err
+    assert not list((tmp_path / "out").iterdir())
+    with serving() as there:
+        assert make(there, tmp_path / "out", count=3)["rows"] == 3
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from graft.data.write import write_rows
 from graft.errors import DataError, RowFault
 from graft.records import Conversation, Row
 from tests.data.characters import Characters
-from tests.data.checks.subjects import surveyed
+from tests.data.checks.subjects import REFUSING, surveyed
 
 CODEC = Characters()
 TEMPLATES = [load_template(name) for name in ("alpaca", "chatml", "llama-2", "llama-3", "mistral", "gemma", "chatglm3")]
@@ -168,7 +168,7 @@ def whole_way(file: Path, format_name: str, number: int) -> None:
     if cleaner.rows:
         write_rows(out, cleaner.fields(read_rows(str(file))))
         again = list(examine(read_each(read_rows(str(out)), format_name), template, CODEC, cutoff=200))
-        assert not find(surveyed(again, cutoff=200), severity="refused"), "a cleaned copy passes"
+        assert not find(surveyed(again, cutoff=200), names=REFUSING), "a cleaned copy passes"
         out.unlink()
     for row in seen:
         if row.conversation:

@@ -162,6 +162,18 @@ def test_keys_that_are_not_read_are_named() -> None:
     assert said[0].endswith("; not read: id, source")
 
 
+def test_files_of_several_formats_under_one_name_are_told_how_to_be_named() -> None:
+    other = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}
+    named = [Row(Source(f"{name}.jsonl", 1), fields) for name, fields in (("a", GOOD), ("b", GOOD), ("c", other))]
+    with pytest.raises(DataError) as caught:
+        read_conversations(named)
+    assert caught.value.what == "c.jsonl begins with a row of the format messages, and a.jsonl is alpaca"
+    assert "--set 'data.path=[ONE, OTHER]'" in caught.value.fix
+    odd = [*named[:2], Row(Source("c.jsonl", 1), {"no": "format"}), Row(Source("c.jsonl", 2), GOOD)]
+    with pytest.raises(DataError, match=r"c.jsonl:1: the key `instruction` is missing"):
+        read_conversations(odd)
+
+
 def test_keys_of_two_formats_ask_for_the_format() -> None:
     with pytest.raises(DataError) as caught:
         read_conversations(rows(GOOD | {"text": "rendered"}))
@@ -373,15 +385,18 @@ def test_a_function_of_ones_own_gives_a_known_format(tmp_path: Path, given: str)
         ("def read(row):\n    return 3\n", "gave int, not the fields of a row"),
         ("def read(row):\n    return {'x': 1}\n", "gave the keys x, which fit 0 formats"),
         ("def read(row):\n    return [{'role': 'user'}]\n", "message 1: "),
+        ("def read(row):\n    raise SystemExit(7)\n", "rows.json:10: {name} failed: SystemExit: 7"),
+        ("import sys\nsys.exit(0)\n", "cannot be imported: SystemExit: 0"),
         ("def other(row): ...\n", "has no function `read`"),
         ("import nothing_like_it\n", "cannot be imported: ModuleNotFoundError"),
         ("def read(:\n", "cannot be imported: SyntaxError"),
     ],
 )
 def test_a_function_that_fails_is_named(tmp_path: Path, body: str, said: str) -> None:
+    name = own(tmp_path, body)
     with pytest.raises(DataError) as caught:
-        read_conversations(rows({"q": "q"}), own(tmp_path, body))
-    assert said in caught.value.what
+        read_conversations(rows({"q": "q"}), name)
+    assert said.format(name=name) in caught.value.what
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -113,6 +113,54 @@ def test_a_faulty_row_of_parquet_is_named_by_its_number(tmp_path: Path) -> None:
         list(read_conversations(read_rows(str(file))))
 
 
+def test_a_column_that_stands_twice_is_refused_by_its_name(tmp_path: Path) -> None:
+    texts = pa.array(["q"])
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table([texts, pa.array(["a"]), texts], names=["instruction", "output", "instruction"]), file)
+    with pytest.raises(DataError, match=r"rows.parquet: the column `instruction` stands twice") as caught:
+        read(file)
+    assert "give every column a name" in caught.value.fix
+    inner = pa.StructArray.from_arrays([texts, texts], names=["a", "a"])
+    pq.write_table(pa.table([pa.ListArray.from_arrays([0, 1], inner)], names=["deep"]), file)
+    with pytest.raises(DataError, match=r"the column `deep\..*a` stands twice"):
+        read(file)
+
+
+NOON = 1_721_995_200_000_000_000  # ns; 2024-07-26 12:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        (pa.timestamp("ns"), NOON + 1, "2024-07-26T12:00:00.000000001"),
+        (pa.timestamp("ns"), NOON + 1_500_000_000, "2024-07-26T12:00:01.500000"),
+        (pa.timestamp("ns"), NOON, "2024-07-26T12:00:00"),
+        (pa.timestamp("ns"), -1, "1969-12-31T23:59:59.999999999"),
+        (pa.timestamp("ns", "UTC"), NOON + 1, "2024-07-26T12:00:00.000000001+00:00"),
+        (pa.timestamp("ns", "Europe/Berlin"), NOON + 20, "2024-07-26T14:00:00.000000020+02:00"),
+        (pa.time64("ns"), 3_600_000_000_001, "01:00:00.000000001"),
+        (pa.duration("ns"), 86_400_000_000_001, "1 day, 0:00:00.000000001"),
+        (pa.timestamp("ns"), None, None),
+    ],
+)
+def test_times_in_nanoseconds_are_texts_with_nothing_lost(
+    tmp_path: Path, kind: pa.DataType, value: int | None, text: str | None
+) -> None:
+    cells = pa.array([value], kind)
+    lists = pa.ListArray.from_arrays([0, 1], cells)
+    columns = {"q": pa.array(["a"]), "at": cells, "list": lists, "deep": pa.StructArray.from_arrays([lists], ["at"])}
+    pq.write_table(pa.table(columns), tmp_path / "r.parquet")
+    assert read(tmp_path / "r.parquet") == [(1, {"q": "a", "at": text, "list": [text], "deep": {"at": [text]}})]
+
+
+def test_what_no_row_can_hold_is_refused_by_row_and_column(tmp_path: Path) -> None:
+    far = pa.array([0, 10**15], pa.timestamp("s"))
+    pq.write_table(pa.table({"q": pa.array(["a", "b"]), "at": far}), tmp_path / "r.parquet")
+    with pytest.raises(DataError, match=r"r.parquet: row 2: what the column `at` holds cannot be read") as caught:
+        read(tmp_path / "r.parquet")
+    assert "leave it out" in caught.value.fix
+
+
 @pytest.mark.parametrize("cut", [4, 40, -9])
 def test_broken_parquet_is_refused(tmp_path: Path, cut: int) -> None:
     file = table(tmp_path / "rows.parquet", [{"a": "x" * 50}] * 9)

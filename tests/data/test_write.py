@@ -1,11 +1,14 @@
+import errno
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graft.data import read_rows
 from graft.data.write import write_rows
-from graft.errors import DataError
+from graft.errors import DataError, DiskError
 
 ROWS = [{"input": 'say "a",\nb', "target": "中文\r\n🙂"}, {"input": "c", "target": "", "n": [1, {"a": None}]}]
 
@@ -44,6 +47,40 @@ def test_what_no_file_can_hold_is_said_and_leaves_no_file(name: str, value: obje
     with pytest.raises(DataError, match="cannot be written") as caught:
         write_rows(tmp_path / name, [{"a": value}])
     assert "column" in caught.value.fix
+    assert not list(tmp_path.iterdir())
+
+
+def refused() -> Iterator[dict[str, str]]:
+    yield {"a": "b"}
+    raise DataError("the second row is none")
+
+
+@pytest.mark.parametrize("name", ["new/er/rows.jsonl", "there/new/rows.jsonl", "there/rows.jsonl"])
+def test_what_is_refused_leaves_no_folder_that_was_made_for_it(name: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(DataError, match="the second row is none"):
+        write_rows(tmp_path / name, refused())
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_file_or_a_broken_link_in_the_way_is_named_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link.jsonl").symlink_to("nowhere")
+    with pytest.raises(DataError, match=r"rows.jsonl cannot be written: .*file is no folder") as caught:
+        write_rows(tmp_path / "file/below/rows.jsonl", ROWS)
+    assert caught.value.fix == "give another --out"
+    with pytest.raises(DataError, match=r"link.jsonl is there already") as caught:
+        write_rows(tmp_path / "link.jsonl", ROWS, option="--fix")
+    assert caught.value.fix == "give another --fix"
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match=r"rows.jsonl cannot be written: No space left on device"):
+        write_rows(tmp_path / "new/rows.jsonl", ROWS)
     assert not list(tmp_path.iterdir())
 
 

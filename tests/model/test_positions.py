@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import Gemma3TextConfig, LlamaConfig, Phi3Config, Phi3ForCausalLM
@@ -6,7 +8,7 @@ from graft.adapters import Bank
 from graft.errors import ModelError
 from graft.forest import attach
 from graft.infer import Engine, Request
-from graft.model import positions_of
+from graft.model import positions_in, positions_of
 
 LONG = {"rope_type": "longrope", "rope_theta": 100.0, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
 
@@ -28,6 +30,16 @@ def phi3() -> Phi3Config:
 def test_positions_are_those_of_the_configuration() -> None:
     assert positions_of(LlamaConfig(max_position_embeddings=64)) == 64
     assert positions_of(Gemma3TextConfig(max_position_embeddings=64)) == 64
+
+
+def test_positions_are_read_without_the_model(tmp_path: Path) -> None:
+    LlamaConfig(max_position_embeddings=64).save_pretrained(tmp_path)
+    assert positions_in(str(tmp_path)) == 64
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="not a JSON object with a model_type"):
+        positions_in(str(tmp_path))
+    (tmp_path / "config.json").unlink()
+    assert positions_in(str(tmp_path)) is None, "a folder with a tokenizer alone"
 
 
 def test_longrope_ends_where_neighbours_would_change_the_answer() -> None:

@@ -53,12 +53,16 @@ def stop_ids(base: Base, template: Template) -> list[int]:
 def check_positions(base: Base, samples: Sequence[TokenSequence], *, virtual_tokens: int = 0) -> None:
     """Raise a DataError if a sample, behind the virtual tokens of its adapter, has more tokens than the base has
     positions."""
-    room = positions_of(base.model.config)
+    check_room(base.path, positions_of(base.model.config), samples, virtual_tokens=virtual_tokens)
+
+
+def check_room(path: str, room: int, samples: Sequence[TokenSequence], *, virtual_tokens: int = 0) -> None:
+    """`check_positions` for the base at `path`, which has so many positions."""
     lengths = lengths_of(samples)
     if lengths.max() + virtual_tokens > room:
         longest = samples[int(lengths.argmax())]
         more = f" behind {virtual_tokens} virtual ones" if virtual_tokens else ""
-        what = f"{longest.source}: a sample of {len(longest)} tokens{more}, and {base.path} has {room} positions"
+        what = f"{longest.source}: a sample of {len(longest)} tokens{more}, and {path} has {room} positions"
         raise DataError(what, fix=f"set data.cutoff to {room - virtual_tokens} or less")
 
 

@@ -1,30 +1,71 @@
 """`graft data check`: what is wrong with rows, before anything is trained on them."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
 import numpy as np
 
-from graft.commands.assembly import model_folder, open_tokenizer
-from graft.commands.samples import data_paths, prompt_weight_of
+from graft.commands.assembly import check_room, model_folder, open_tokenizer
+from graft.commands.samples import Rehearsal, Samples, data_paths, prompt_weight_of
+from graft.commands.steering import check_steering
 from graft.config import Config
 from graft.data import Template, hold_out, load_template, read_rows
 from graft.data.chat import ChatTemplate
-from graft.data.checks import CHECKS, SAID, Alphabet, Cleaner, Finding, Seen, Subject, Survey, Terms, examine, find
-from graft.data.corpus import CorpusBuilder
-from graft.data.formats import read_each
+from graft.data.checks import (
+    CHECKS,
+    FAULTY,
+    FOREIGN,
+    SAID,
+    Alphabet,
+    Cleaner,
+    Finding,
+    Seen,
+    Subject,
+    Survey,
+    Terms,
+    examine,
+    find,
+)
+from graft.data.formats import read_each, recognise
+from graft.data.spill import spill_folder
 from graft.data.write import check_writable, write_rows
-from graft.errors import ConfigError, DataError, RowFault, nearest
-from graft.model import Tokenizer
-from graft.records import Conversation, Row
+from graft.errors import ConfigError, DataError, GraftError, nearest
+from graft.model import Tokenizer, positions_in
+from graft.records import Conversation, TokenSequence
 from graft.runtime import say_on_stderr
 from graft.sections import DataConfig
+from graft.training import Batches
 
 Say = Callable[[str], None]
 
-READS = ("model", "data")
+
+class Keep(Protocol):
+    """Takes a conversation and its samples, however long; `origin` is the number of the path that it comes from."""
+
+    def __call__(self, conversation: Conversation, samples: Sequence[TokenSequence], *, origin: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A cleaned copy.
+
+    Args:
+        cleaner: knows what was left out.
+        obstacle: why `graft train` would refuse it; None where it would not.
+    """
+
+    out: str
+    cleaner: Cleaner
+    obstacle: GraftError | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        counts = {"rows": self.cleaner.rows, "dropped": self.cleaner.dropped, "mended": self.cleaner.mended}
+        return {"out": self.out, **counts, **_obstacle_json(self.obstacle)}
 
 
 @dataclass(frozen=True)
@@ -33,26 +74,33 @@ class Checked:
 
     Args:
         rows: that were checked, those to measure on included.
-        cleaned: what was left out of the copy, where one was asked for.
-        out: where it is.
+        obstacle: why `graft train` would refuse them, where no finding says so.
+        copy: cleaned, where one was asked for.
     """
 
     rows: int
     findings: list[Finding]
-    cleaned: Cleaner | None = None
-    out: str = ""
+    obstacle: GraftError | None = None
+    copy: Copy | None = None
 
     @property
     def refused(self) -> bool:
         """Whether `graft train` would not begin with these rows."""
-        return any(finding.severity == "refused" for finding in self.findings)
+        return self.obstacle is not None or any(finding.severity == "refused" for finding in self.findings)
+
+    @property
+    def passed(self) -> bool:
+        """Whether `graft train` would begin with the copy, or with the rows where there is none."""
+        return self.copy.obstacle is None if self.copy else not self.refused
 
     def as_json(self) -> dict[str, Any]:
-        found = {"rows": self.rows, "refused": self.refused, "findings": [f.as_json() for f in self.findings]}
-        if self.cleaned:
-            copy = {"out": self.out, "rows": self.cleaned.rows}
-            found["fixed"] = {**copy, "dropped": self.cleaned.dropped, "mended": self.cleaned.mended}
-        return found
+        findings = [finding.as_json() for finding in self.findings]
+        found = {"rows": self.rows, "refused": self.refused, **_obstacle_json(self.obstacle), "findings": findings}
+        return {**found, "fixed": self.copy.as_json()} if self.copy else found
+
+
+def _obstacle_json(obstacle: GraftError | None) -> dict[str, Any]:
+    return {"obstacle": {"what": obstacle.what, "fix": obstacle.fix}} if obstacle else {}
 
 
 def check(
@@ -80,54 +128,108 @@ def check(
     if drop and not fix:
         raise ConfigError("--drop says what a cleaned copy leaves out", fix="say where to write it with --fix")
     if fix:
-        check_writable(fix)
+        check_writable(fix, option="--fix")
+        _check_one_format(config.data)
     tokenizer = open_tokenizer(config.model)
     template = load_template(config.data.template, tokenizer.chat_template)
-    name = template_name(config, tokenizer)
-    mismatch = _mismatch(config, template, tokenizer)
-    alphabet = Alphabet(lambda text: tokenizer.decode(tokenizer.encode(text, first=False)))
-    terms = Terms(config.data.cutoff, config.data.too_long, name, mismatch, marks_of(tokenizer), alphabet)
-    survey = Survey(terms)
-    for row in seen_rows(config.data, template, tokenizer, say):
-        survey.add(row)
-    if held_out is not None:
-        foreign = config.data.model_copy(update={"path": held_out})
-        for row in seen_rows(foreign, template, tokenizer, say):
-            survey.add(row, foreign=True)
-    say(f"checked with the tokenizer of {config.model.path}, the template {name}, data.cutoff {config.data.cutoff}")
-    subject = survey.finish() if held_out is not None else _split(survey.finish(), config.data)
-    findings = find(subject)
-    if fix is None:
-        return Checked(len(subject), findings)
-    cleaner = Cleaner(subject, findings, drop=drop)
-    if not cleaner.rows:
-        raise DataError("no row would be left in the cleaned copy", fix="see what the findings say, and mend the rows")
-    write_rows(fix, cleaner.fields(row for path in data_paths(config.data) for row in read_rows(path)))
-    return Checked(len(subject), findings, cleaner, str(fix))
+    with TemporaryDirectory(prefix="check-", dir=spill_folder()) as folder:
+        rehearsal = Rehearsal(config.data, template, tokenizer, Path(folder))
+        survey = Survey(_terms(config, template, tokenizer))
+        for row in seen_rows(config.data, template, tokenizer, say, rehearsal.take):
+            survey.add(row)
+        if held_out is not None:
+            foreign = config.data.model_copy(update={"path": held_out})
+            for row in seen_rows(foreign, template, tokenizer, say):
+                survey.add(row, foreign=True)
+        name = template_name(config, tokenizer)
+        say(f"checked with the tokenizer of {config.model.path}, the template {name}, data.cutoff {config.data.cutoff}")
+        split = partial(_split, settings=config.data)
+        subject = split(survey.finish())
+        findings = find(subject)
+        checked = Checked(len(subject), findings)
+        if not checked.refused:  # else the run would not come so far
+            checked = replace(checked, obstacle=_obstacle(config, rehearsal.samples))
+        if fix is None:
+            return checked
+        cleaner = Cleaner(subject, findings, drop=drop, split=split)
+        if not cleaner.rows:
+            fix_them = "see what the findings say, and mend the rows"
+            raise DataError("no row would be left in the cleaned copy", fix=fix_them)
+        again = (row for path in data_paths(config.data) for row in read_rows(path))
+        write_rows(fix, cleaner.fields(again), option="--fix")
+        taken = subject.has(SAID) & ~subject.has(FAULTY) & ~subject.has(FOREIGN)
+        of_copy = partial(rehearsal.samples_of_copy, cleaner.kept[taken])
+        return replace(checked, copy=Copy(str(fix), cleaner, _obstacle(config, of_copy)))
 
 
 def seen_rows(
-    settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say, keep: CorpusBuilder | None = None
+    settings: DataConfig, template: Template, tokenizer: Tokenizer, say: Say, keep: Keep | None = None
 ) -> Iterator[Seen]:
-    """Every row of the data with what becomes of it; `keep` takes the samples that are within the cutoff."""
+    """Every row of the data with what becomes of it; `keep` is given those that could be encoded."""
+    for number, path in enumerate(data_paths(settings)):
+        yield from examine(
+            read_each(read_rows(path), settings.format, train_on=settings.train_on, say=say),
+            template,
+            tokenizer,
+            cutoff=settings.cutoff,
+            prompt_weight=prompt_weight_of(settings),
+            keep=partial(keep, origin=number) if keep else None,
+        )
 
-    def read() -> Iterator[tuple[Row, Conversation | RowFault]]:
-        for path in data_paths(settings):
-            yield from read_each(read_rows(path), settings.format, train_on=settings.train_on, say=say)
 
-    weight = prompt_weight_of(settings)
-    return examine(read(), template, tokenizer, cutoff=settings.cutoff, prompt_weight=weight, keep=keep)
+def _obstacle(config: Config, samples_of: Callable[[], Samples]) -> GraftError | None:
+    """Why `graft train` would refuse these samples; None where it would not. What an adapter adds to each is unknown.
+
+    Args:
+        samples_of: gives them, or raises what train would.
+    """
+    try:
+        samples = samples_of()
+        check_steering(config, len(samples.held_out))
+        folder = model_folder(config.model.path)
+        if room := positions_in(folder):
+            for part in filter(None, (samples.train, samples.held_out)):
+                check_room(folder, room, part)
+        settings = config.train
+        Batches(
+            samples.train,
+            global_batch=settings.global_batch,
+            epochs=settings.epochs,
+            max_steps=settings.max_steps,
+            seed=settings.seed,
+        ).check_fit(settings.max_tokens)
+    except GraftError as error:
+        return error
+    return None
 
 
 def _split(subject: Subject, settings: DataConfig) -> Subject:
-    """The rows, with those marked that `graft train` would hold out."""
+    """The rows, with those marked that are measured on: those of a file of their own, or else what `graft train` would
+    hold out."""
+    if (foreign := subject.has(FOREIGN)).any():
+        return replace(subject, held_out=foreign)
     said = subject.has(SAID)
     held_out = np.zeros(len(subject), dtype=bool)
-    try:
+    with suppress(DataError):  # that train refuses these rows is told apart; all the other checks still tell
         held_out[said] = hold_out(subject.facts["key"][said], held_out=settings.held_out, seed=settings.seed)
-    except DataError:
-        return subject  # too few to hold any out: all the other checks still tell
     return replace(subject, held_out=held_out)
+
+
+def _check_one_format(settings: DataConfig) -> None:
+    """Raise a ConfigError if the rows of several paths are of several formats, which one copy cannot be read as."""
+    if settings.format != "auto" or len(data_paths(settings)) == 1:
+        return
+    names = {path: recognise(next(read_rows(path))) for path in data_paths(settings)}
+    if len(set(names.values())) > 1:
+        named = ", ".join(f"{path} is {name}" for path, name in names.items())
+        raise ConfigError(f"--fix writes one file of one format, and {named}", fix="clean one after the other")
+
+
+def _terms(config: Config, template: Template, tokenizer: Tokenizer) -> Terms:
+    """What the rows are held against."""
+    alphabet = Alphabet(lambda text: tokenizer.decode(tokenizer.encode(text, first=False)))
+    name, mismatch = template_name(config, tokenizer), _mismatch(config, template, tokenizer)
+    return Terms(config.data.cutoff, config.data.too_long, name, mismatch, marks_of(tokenizer), alphabet)
 
 
 def template_name(config: Config, tokenizer: Tokenizer) -> str:

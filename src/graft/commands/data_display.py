@@ -11,6 +11,7 @@ from graft.commands.data import Checked
 from graft.commands.show import Shown
 from graft.data.checks import Finding, counted
 from graft.data.view import Cell, Fate
+from graft.errors import GraftError
 from graft.report import figures_of
 from graft.terminal import printable
 
@@ -21,6 +22,7 @@ _FATES: dict[Fate, str] = {
     "cut": "white on red strike",
 }
 _BRACKETS = {"trained": "⟦⟧", "partly": "⟨⟩", "context": ("", ""), "cut": "⟪⟫"}
+_NAMED = "⦗⦘"  # what is in them is one special token, and no text that spells it
 _SHOWN = 5  # rows of a finding that are named
 _STYLES = {"refused": "bold red", "warning": "yellow"}
 
@@ -31,17 +33,25 @@ def print_checked(result: Checked) -> None:
     for finding in result.findings:
         for line in _lines(finding):
             console.print(line)
+    if result.obstacle:
+        console.print(Text.assemble(("refused", _STYLES["refused"]), f" by graft train: {_said(result.obstacle)}"))
     kinds = [finding.severity for finding in result.findings]
     verdict = "graft train would refuse these rows" if result.refused else "graft train takes these rows"
     console.print(
-        f"{counted(result.rows)} checked: {counted(kinds.count('refused'), 'ground')} to refuse, "
-        f"{counted(kinds.count('warning'), 'warning')}; {verdict}"
+        f"{counted(result.rows)} checked: {counted(kinds.count('refused') + bool(result.obstacle), 'ground')} to "
+        f"refuse, {counted(kinds.count('warning'), 'warning')}; {verdict}"
     )
-    if result.cleaned:
-        left_out = ", ".join(f"{count} for {name}" for name, count in result.cleaned.dropped.items()) or "none"
+    if result.copy:
+        cleaner, obstacle = result.copy.cleaner, result.copy.obstacle
+        left_out = ", ".join(f"{count} for {name}" for name, count in cleaner.dropped.items()) or "none"
+        taken = f"graft train would refuse it: {_said(obstacle)}" if obstacle else "graft train takes it"
         console.print(
-            f"{result.out}: {counted(result.cleaned.rows)}; left out: {left_out}; mended: {result.cleaned.mended}"
+            f"{result.copy.out}: {counted(cleaner.rows)}; left out: {left_out}; mended: {cleaner.mended}; {taken}"
         )
+
+
+def _said(obstacle: GraftError) -> str:
+    return printable(f"{obstacle.what}\n  -> {obstacle.fix}")
 
 
 def print_shown(result: Shown) -> None:
@@ -51,10 +61,11 @@ def print_shown(result: Shown) -> None:
         console.print(Text.assemble((f"{name}: ", "bold"), value))
     if result.html:
         return console.print(Text(f"page: {result.html}"))
-    marked = console.color_system is None
+    marked = console.color_system is None or console.no_color
     legend = Text("\n")
     for fate in _FATES:
         legend.append_text(_painted([Cell(fate, fate)], marked=marked)).append(" ")
+    legend.append_text(_painted([Cell("special token", "context", special=True)], marked=marked))
     console.print(legend)
     for row in result.rows:
         console.print(
@@ -66,13 +77,14 @@ def print_shown(result: Shown) -> None:
 
 
 def _painted(cells: Sequence[Cell], *, marked: bool) -> Text:
-    """Cells in their colours; `marked` puts brackets around what is trained or cut, where there are no colours."""
+    """Cells in their colours; `marked` puts brackets around what is trained, cut or special, where there are none."""
     painted = Text()
     for fate, run in groupby(cells, key=lambda cell: cell.fate):
         begin, end = _BRACKETS[fate] if marked else ("", "")
         painted.append(begin)
         for cell in run:
-            painted.append(printable(cell.text), f"{_FATES[fate]} bold" if cell.special else _FATES[fate])
+            named = cell.text.join(_NAMED) if marked and cell.special else cell.text
+            painted.append(printable(named), f"{_FATES[fate]} bold" if cell.special else _FATES[fate])
         painted.append(end)
     return painted
 

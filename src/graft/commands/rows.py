@@ -10,7 +10,7 @@ from graft.data import read_rows
 from graft.data.formats import read_each
 from graft.data.formats.writers import WRITERS, write_fields
 from graft.data.parts import Chosen, choose_rows
-from graft.data.write import check_writable, write_rows
+from graft.data.write import check_writable, folder_or_none, write_rows
 from graft.errors import ConfigError, DataError, RowFault, nearest
 from graft.records import Conversation, Row
 from graft.runtime import say_on_stderr
@@ -140,12 +140,13 @@ def part(settings: DataConfig, out: Path, *, held_out: float, seed: int, by: str
     for file in files:
         check_writable(file)
     chosen = choose_rows(_rows(settings), held_out=held_out, seed=seed, by=by)
-    write_rows(files[0], _fields(settings, ~chosen))
-    try:
-        write_rows(files[1], _fields(settings, chosen))
-    except BaseException:
-        files[0].unlink()  # both parts or none
-        raise
+    with folder_or_none(out):
+        write_rows(files[0], _fields(settings, ~chosen))
+        try:
+            write_rows(files[1], _fields(settings, chosen))
+        except BaseException:
+            files[0].unlink()  # both parts or none
+            raise
     kept = int(chosen.sum())
     return Parted(str(files[0]), str(files[1]), len(chosen) - kept, kept)
 

@@ -3,7 +3,9 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,9 @@ from graft.sections import DataConfig
 
 _ROOM = 3
 """Bytes on disk for a byte of data, at most: a token has 5, and 2 characters or more."""
+
+_MOST_MIXED = 10**8
+"""Samples of one epoch, whose numbers take 8 bytes each; more are a slip of a digit, not data."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +73,22 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
     Raises:
         DataError: the checks that refuse data refuse these rows, or nothing fits.
     """
-    encoded = _encoded(settings, template, tokenizer)
+    return _divided(_encoded(settings, template, tokenizer), settings)
+
+
+def _divided(encoded: Encoded, settings: DataConfig) -> Samples:
+    """The samples to train on, as often as `data.mix` says, and those to measure on.
+
+    Raises:
+        DataError: one of these would have nothing.
+    """
     chosen = hold_out(encoded.samples.keys, held_out=settings.held_out, seed=settings.seed)
     parts = {"training": encoded.part(~chosen, "training row")}
     if chosen.any():
         parts["held-out"] = encoded.part(chosen, "held-out row")
     train = parts["training"].samples
     if settings.mix:
-        train = train.take(
-            np.repeat(np.arange(len(train), dtype=np.int32), _mixed(settings, encoded, ~chosen)[train.rows])
-        )
-        if not train:
-            raise DataError(f"data.mix {settings.mix} takes no row to train on", fix="raise its numbers")
+        train = _mixed(settings, encoded, ~chosen, train)
     return Samples(
         train=train,
         held_out=parts["held-out"].samples if chosen.any() else Corpus.of([]),
@@ -88,12 +97,69 @@ def read_samples(settings: DataConfig, template: Template, tokenizer: Tokenizer)
     )
 
 
-def _mixed(settings: DataConfig, encoded: Encoded, train: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How often each row is trained on (R,)."""
+class Rehearsal:
+    """What `graft train` would make of rows that are checked: it is given each as it is encoded, and says what the run
+    would be refused for.
+
+    Args:
+        folder: where the samples wait; it has to be empty, and is not needed once all is said.
+    """
+
+    def __init__(self, settings: DataConfig, template: Template, tokenizer: Tokenizer, folder: Path) -> None:
+        self._settings = settings
+        self._encoder = Encoder(
+            template,
+            tokenizer,
+            cutoff=settings.cutoff,
+            too_long="cut" if settings.too_long == "cut" else "drop",  # what error refuses is told at the end
+            prompt_weight=prompt_weight_of(settings),
+            builder=CorpusBuilder(folder),
+        )
+        self.take = self._encoder.take
+
+    @cached_property
+    def _encoded(self) -> Encoded:
+        return self._encoder.finish()
+
+    def samples(self) -> Samples:
+        """The samples of the run.
+
+        Raises:
+            DataError: the run would be refused for this.
+        """
+        return _refusing_long(self._encoded, self._settings)
+
+    def samples_of_copy(self, kept: NDArray[np.bool_]) -> Samples:
+        """The same for a file of the rows that are kept, of those that were taken (R,)."""
+        numbers = np.cumsum(kept) - 1
+        long = [replace(long, row=int(numbers[long.row])) for long in self._encoded.long if kept[long.row]]
+        copy = replace(self._encoded, samples=self._encoded.samples.take_rows(kept), long=long, rows=int(kept.sum()))
+        one_file = self._settings.model_copy(update={} if isinstance(self._settings.path, str) else {"mix": []})
+        return _refusing_long(copy, one_file)
+
+
+def _refusing_long(encoded: Encoded, settings: DataConfig) -> Samples:
+    if settings.too_long == "error" and encoded.long:
+        raise encoded.long[0].refusal(settings.cutoff)
+    return _divided(encoded, settings)
+
+
+def _mixed(settings: DataConfig, encoded: Encoded, chosen: NDArray[np.bool_], train: Corpus) -> Corpus:
+    """The samples to train on, which come from the rows that are chosen (R,), as often as `data.mix` says.
+
+    Raises:
+        DataError: these are none, or too many.
+    """
     shares = np.array(settings.mix)[encoded.samples.origins]
+    if (wanted := float(shares[train.rows].sum())) > _MOST_MIXED:
+        what = f"data.mix {settings.mix} makes {wanted:.3g} samples an epoch, and {_MOST_MIXED:,} are the most"
+        raise DataError(what, fix="lower its numbers in proportion, and raise train.epochs to take all of them oftener")
     counts = np.zeros(len(shares), dtype=np.int64)
-    counts[train] = mix_counts(shares[train], seed=settings.seed)
-    return counts
+    counts[chosen] = mix_counts(shares[chosen], seed=settings.seed)
+    mixed = train.take(np.repeat(np.arange(len(train), dtype=np.int32), counts[train.rows]))
+    if not mixed:
+        raise DataError(f"data.mix {settings.mix} takes no row to train on", fix="raise its numbers")
+    return mixed
 
 
 def _encoded(settings: DataConfig, template: Template, tokenizer: Tokenizer) -> Encoded:

@@ -20,6 +20,7 @@ from graft.data.view import Cell, cells_of
 from graft.errors import ConfigError
 from graft.forest import planted_tokens
 from graft.model import Tokenizer
+from graft.records import Conversation, TokenSequence
 from graft.report import ShownRow, write_data_report
 from graft.runtime import say_on_stderr
 from graft.training import Batches
@@ -68,7 +69,11 @@ def show(config: Config, *, numbers: Sequence[int] = (), html: Path | None = Non
     survey, tally, chosen = Survey(Terms(config.data.cutoff), checks=()), Tally(), dict[int, Seen]()
     with TemporaryDirectory(prefix="show-", dir=spill_folder()) as folder:
         builder = CorpusBuilder(Path(folder))
-        for number, seen in enumerate(seen_rows(config.data, template, tokenizer, say, builder), start=1):
+
+        def keep(conversation: Conversation, samples: Sequence[TokenSequence], *, origin: int) -> None:
+            builder.append_row([sample for sample in samples if len(sample) <= config.data.cutoff], origin=origin)
+
+        for number, seen in enumerate(seen_rows(config.data, template, tokenizer, say, keep), start=1):
             survey.add(seen)
             tally.add(seen)
             if number in wanted:

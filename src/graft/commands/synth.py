@@ -25,7 +25,7 @@ from graft.data.synth import (
     seeds_hash,
     write_settings,
 )
-from graft.data.write import write_rows
+from graft.data.write import folder_or_none, write_rows
 from graft.errors import ConfigError, RunError
 from graft.report import synth_report
 from graft.runtime import say_on_stderr
@@ -69,14 +69,14 @@ def synth(given: Mapping[str, Any], out: Path, *, resume: bool = False, say: Say
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is in use", fix="give another --out, or go on with that run with --resume")
     teacher = Teacher(settings, say)
-    out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        _replace(out / "settings.yaml", lambda path: write_settings(path, settings, made_of))
-    with Journal(out / "journal.jsonl") as journal:
-        if resume:
+    with folder_or_none(out):
+        if not resume:
             _replace(out / "settings.yaml", lambda path: write_settings(path, settings, made_of))
-            say(f"going on after {len(journal)} replies")
-        return _grow(seeds, settings, journal, teacher, out, say)
+        with Journal(out / "journal.jsonl") as journal:
+            if resume:
+                _replace(out / "settings.yaml", lambda path: write_settings(path, settings, made_of))
+                say(f"going on after {len(journal)} replies")
+            return _grow(seeds, settings, journal, teacher, out, say)
 
 
 def _grow(
@@ -96,14 +96,15 @@ def _grow(
     if asker.failure and not len(journal):
         for name in ("settings.yaml", "journal.jsonl"):  # nothing was begun, and nothing is left behind
             (out / name).unlink(missing_ok=True)
-        if not any(out.iterdir()):
-            out.rmdir()
-        raise asker.failure
+        anew = f"{asker.failure.fix}; then run it again, without --resume, as nothing was begun"
+        raise TeacherError(asker.failure.what, fix=anew)
     if asker.failure:
         growth.stopped = asker.failure.what
     result = _write(growth, journal, out)
     if asker.failure:
-        raise TeacherError(f"{asker.failure.what}; {_kept(result)}", fix=asker.failure.fix)
+        raise TeacherError(
+            f"{asker.failure.what}; {_kept(result)}", fix=f"{asker.failure.fix}; then go on with --resume"
+        )
     if not growth.rows:
         fix = f"see {out / 'report.md'}; another teacher may do better, in another --out"
         more = "give a larger --max-requests or --max-tokens, and go on with --resume"

@@ -38,6 +38,11 @@ class Long:
     tokens: int
     cut: bool
 
+    def refusal(self, cutoff: int) -> DataError:
+        """What data.too_long=error says of it."""
+        what = f"{self.source}: {self.tokens} tokens are more than data.cutoff {cutoff}"
+        return DataError(what, fix=f"raise data.cutoff to {self.tokens}, or set data.too_long to drop")
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -136,9 +141,17 @@ class Encoder:
             for conversation, samples in encode_each(conversations, self.template, self.codec, self.prompt_weight):
                 if self.look:
                     self.look(conversation, samples)
-                kept = [kept for sample in samples for kept in self._within_cutoff(conversation, sample)]
-                self.builder.append_row(kept, key=content_key(conversation), origin=origin)
-                self._rows += 1
+                self.take(conversation, samples, origin=origin)
+
+    def take(self, conversation: Conversation, samples: Sequence[TokenSequence], *, origin: int = 0) -> None:
+        """Add a conversation that is encoded, however long its samples are.
+
+        Raises:
+            DataError: `too_long` is error and a sample is.
+        """
+        kept = [kept for sample in samples for kept in self._within_cutoff(conversation, sample)]
+        self.builder.append_row(kept, key=content_key(conversation), origin=origin)
+        self._rows += 1
 
     def finish(self) -> Encoded:
         return Encoded(self.builder.finish(), self._long, self._rows, self.cutoff, self.notes)
@@ -149,8 +162,7 @@ class Encoder:
         elif conversation.messages[0].role == "text":
             yield from _stretches(sample, self.cutoff, self.codec)
         elif self.too_long == "error":
-            what = f"{conversation.source}: {len(sample)} tokens are more than data.cutoff {self.cutoff}"
-            raise DataError(what, fix=f"raise data.cutoff to {len(sample)}, or set data.too_long to drop")
+            raise Long(self._rows, conversation.source, len(sample), cut=False).refusal(self.cutoff)
         else:
             cut = _cut(sample, self.cutoff)
             keeps = self.too_long == "cut" and cut.trained_tokens > 0

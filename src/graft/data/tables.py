@@ -3,8 +3,9 @@
 import csv
 import datetime
 import math
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,8 @@ from graft.records import Source
 
 _STRETCH = 2**20
 """Characters of a text file that become one row, up to the end of a line; its tokens are cut into samples later."""
+
+_SECONDS = re.compile(r"(:\d\d:\d\d)(\.\d+)?")
 
 _BATCH = 1024  # Parquet rows that are read at a time
 
@@ -87,18 +90,90 @@ def parquet_items(file: Path, path: str) -> Iterator[tuple[Source, Any]]:
     except ImportError:
         fix = "pip install 'graft-llm[parquet]', or save it as JSONL"
         raise DataError(f"{path}: Parquet files are read with pyarrow, which is not installed", fix=fix) from None
+    number = 0
     try:
-        number = 0
         with ParquetFile(file) as table:
+            if name := _stands_twice(table.schema_arrow):
+                what = f"{path}: the column `{name}` stands twice, and a row has room for one"
+                raise DataError(what, fix="give every column a name of its own, and write the file again")
             for batch in table.iter_batches(batch_size=_BATCH):
-                for fields in batch.to_pylist():
+                named = zip(batch.schema.names, batch.columns, strict=True)
+                columns = {name: _values(cells, f"{path}: row", number, name) for name, cells in named}
+                for place in range(batch.num_rows):
                     number += 1
-                    yield Source(path, number), {name: _plain(value) for name, value in fields.items()}
-    except (ArrowException, OSError, ValueError) as error:  # ValueError: a text in it is no UTF-8
+                    yield Source(path, number), {name: _plain(values[place]) for name, values in columns.items()}
+    except (ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{path}: row {number + 1}: not Parquet: {reason}", fix="fetch or write the file again"
         ) from None
+
+
+def _stands_twice(fields: Iterable[Any]) -> str:
+    """The name that two of these fields of a table have, or two in a field of them, `a.b`; "" where none does."""
+    fields = list(fields)
+    for name, count in Counter(field.name for field in fields).items():
+        if count > 1:
+            return str(name)
+    for field in fields:
+        if inner := _stands_twice(field.type.field(place) for place in range(field.type.num_fields)):
+            return f"{field.name}.{inner}"
+    return ""
+
+
+def _values(column: Any, where: str, before: int, name: str) -> list[Any]:
+    """The values of a column, whose first stands behind so many rows.
+
+    Raises:
+        DataError: Python has no value for one: a text that is no UTF-8, or a year above 9999.
+    """
+    try:
+        if not _nanoseconds_in(column.type):
+            return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        pass  # which one it is shows one by one
+    values = []
+    for number, cell in enumerate(column, start=before + 1):
+        try:
+            values.append(_cell(cell))
+        except (ValueError, OverflowError) as error:
+            what = f"{where} {number}: what the column `{name}` holds cannot be read: {error}"
+            raise DataError(what, fix="write the column anew, or leave it out of the file") from None
+    return values
+
+
+def _nanoseconds_in(kind: Any) -> bool:
+    """Whether a type holds times in nanoseconds, which Python's own have no room for."""
+    inner = (kind.field(place).type for place in range(kind.num_fields))
+    return getattr(kind, "unit", "") == "ns" or any(map(_nanoseconds_in, inner))
+
+
+def _cell(cell: Any) -> Any:
+    """What a cell holds; times in nanoseconds as texts, nothing lost."""
+    kind = cell.type
+    if not cell.is_valid or not _nanoseconds_in(kind):
+        return cell.as_py()
+    if not kind.num_fields:
+        return _exact_time(cell)
+    if hasattr(cell, "keys"):  # an object
+        return {name: _cell(cell[name]) for name in (kind.field(place).name for place in range(kind.num_fields))}
+    return [_cell(item) for item in cell.values]
+
+
+def _exact_time(cell: Any) -> str:
+    """A time or a span of time in nanoseconds, as Python writes those in microseconds, with three digits more where
+    they say something."""
+    from pyarrow import duration, scalar, time64, timestamp
+
+    microseconds, left = divmod(cell.value, 1000)
+    zone = getattr(cell.type, "tz", None)
+    name = str(cell.type).split("[")[0]
+    kind = {"timestamp": timestamp("us", zone), "time64": time64("us"), "duration": duration("us")}[name]
+    value = scalar(microseconds, kind).as_py()
+    text = str(value) if name == "duration" else value.isoformat()
+    if not left:
+        return text
+    return _SECONDS.sub(lambda found: f"{found[1]}{found[2] or '.000000'}{left:03d}", text, count=1)
 
 
 def _plain(value: Any) -> Any:

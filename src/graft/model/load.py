@@ -145,7 +145,7 @@ def load_base(
         )
     check_quantize(quantize)
     folder = locate(path, weights=True)
-    config = _read_config(folder)
+    config = read_config(folder)
     files = weight_files(folder)
     tokenizer = Tokenizer.from_folder(folder)
     model = _read_model(folder, config, _compute_dtype(dtype, survey(files), device))
@@ -191,7 +191,8 @@ def save_base(model: PreTrainedModel, tokenizer: Tokenizer, folder: Path) -> Non
         raise
 
 
-def _read_config(folder: Path) -> PretrainedConfig:
+def read_config(folder: Path) -> PretrainedConfig:
+    """The config.json of a model that can be used, or a ModelError."""
     file = folder / "config.json"
     if not file.is_file():
         raise _no_config(folder)

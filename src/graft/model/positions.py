@@ -4,6 +4,9 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from graft.model.load import read_config
+from graft.model.locate import locate
+
 
 def positions_of(config: PretrainedConfig) -> int:
     """Tokens that a sample may have.
@@ -16,3 +19,13 @@ def positions_of(config: PretrainedConfig) -> int:
     first = [r["original_max_position_embeddings"] for r in (ropes, *by_layer_type) if r.get("rope_type") == "longrope"]
     positions: int = min(config.max_position_embeddings, *first) if first else config.max_position_embeddings
     return positions
+
+
+def positions_in(path: str) -> int | None:
+    """Tokens that a sample may have for the model in the folder `path`; None where there is but a tokenizer.
+
+    Raises:
+        ModelError: the model cannot be used.
+    """
+    folder = locate(path, weights=False)
+    return positions_of(read_config(folder)) if (folder / "config.json").is_file() else None

@@ -15,6 +15,7 @@ from graft.records import Row, Source
 from graft.seedling import seedling_path
 
 Fields = dict[str, Any]
+REFUSING = [name for name, check in CHECKS.items() if check.severity == "refused"]
 
 
 @cache

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -8,8 +8,8 @@ from graft.data import encode_all, load_template, template_of
 from graft.data.checks import CHECKS, Cleaner, Seen, Watch, counted, examine, find
 from graft.data.corpus import CorpusBuilder
 from graft.errors import DataError
-from graft.records import Conversation, Message, Row, Source
-from tests.data.checks.subjects import Fields, alpaca, rows_of, seen, subject, surveyed, talk, tokenizer
+from graft.records import Conversation, Message, Row, Source, TokenSequence
+from tests.data.checks.subjects import REFUSING, Fields, alpaca, rows_of, seen, subject, surveyed, talk, tokenizer
 
 ALPACA = load_template("alpaca")
 FORM = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}" + (
@@ -34,7 +34,7 @@ def test_findings_that_refuse_come_first_and_name_places_for_machines() -> None:
         "count": 2,
         "rows": [{"at": f"rows.jsonl:{n}", "what": findings[0].found.rows[n - 1]} for n in (1, 2)],
     }
-    assert {finding.severity for finding in find(subject(silent), severity="refused")} == {"refused"}
+    assert {finding.severity for finding in find(subject(silent), names=REFUSING)} == {"refused"}
     assert [finding.severity for finding in findings] == ["refused", *["warning"] * (len(findings) - 1)]
 
 
@@ -50,7 +50,11 @@ def test_what_no_template_can_write_is_a_fault_of_its_row_alone() -> None:
             yield Row(Source("rows.jsonl", line), {}), conversation(line, *said, calls=line == 2)
 
     kept = CorpusBuilder()
-    rows = list(examine(read(), template_of({"jinja": FORM}, "mine"), tokenizer(), cutoff=1024, keep=kept))
+
+    def keep(_: Conversation, samples: Sequence[TokenSequence]) -> None:
+        kept.append_row(samples)
+
+    rows = list(examine(read(), template_of({"jinja": FORM}, "mine"), tokenizer(), cutoff=1024, keep=keep))
     assert [row.fault is not None for row in rows] == [False, True, False]
     assert "has no place for tools" in str(rows[1].fault)
     assert [sequence.source for sequence in kept.finish()] == [rows[0].source, rows[2].source]
@@ -111,4 +115,4 @@ def test_whatever_the_rows_hold_each_is_good_or_has_a_fault_and_a_copy_can_be_ma
     refused = {number for finding in findings if finding.severity == "refused" for number in finding.found.rows}
     assert {number for number, row in enumerate(looked_at) if row.fault} <= refused
     cleaned = Cleaner(whole, findings).fields(rows_of(*rows))
-    assert not find(subject(*map(dict, cleaned)), severity="refused")
+    assert not find(subject(*map(dict, cleaned)), names=REFUSING)

@@ -2,7 +2,19 @@
 
 from graft.data.checks import copies, rows, text, tokens, tools  # they register their checks
 from graft.data.checks.alphabet import Alphabet
-from graft.data.checks.contract import CHECKS, FAULTY, SAID, Check, Found, Seen, Severity, Subject, Terms, counted
+from graft.data.checks.contract import (
+    CHECKS,
+    FAULTY,
+    FOREIGN,
+    SAID,
+    Check,
+    Found,
+    Seen,
+    Severity,
+    Subject,
+    Terms,
+    counted,
+)
 from graft.data.checks.copies import same
 from graft.data.checks.examine import Finding, Watch, examine, find
 from graft.data.checks.mend import Cleaner
@@ -13,6 +25,7 @@ assert all((copies, rows, text, tokens, tools))
 __all__ = [
     "CHECKS",
     "FAULTY",
+    "FOREIGN",
     "SAID",
     "Alphabet",
     "Check",

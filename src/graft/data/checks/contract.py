@@ -1,7 +1,7 @@
 """What a check of data is: a function of one row, or of what is kept of all, that finds those with one fault."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -128,6 +128,7 @@ class Subject:
         held_out: it is measured on, not trained on (R,).
         looked: what each check that looks at one row found.
         nearness: has what each row says.
+        chosen: which of its texts the rows are; all unless given.
     """
 
     facts: NDArray[Any]
@@ -136,6 +137,12 @@ class Subject:
     looked: Mapping[str, Places]
     nearness: Nearness
     terms: Terms
+    chosen: NDArray[np.bool_] | None = None
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Subject":
+        """What a check of these rows (R,) alone would see, but for what checks find that look at one row."""
+        assert self.chosen is None, "rows are chosen once, from all of them"
+        return replace(self, facts=self.facts[chosen], held_out=self.held_out[chosen], looked={}, chosen=chosen)
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -153,7 +160,7 @@ class Subject:
     @cached_property
     def near(self) -> Numbers:
         """The number of the earlier row (R,) that says nearly what a row says; R where there is none."""
-        return self.nearness.partners()
+        return self.nearness.partners(self.chosen)
 
     @cached_property
     def copied(self) -> Numbers:

@@ -7,8 +7,8 @@ from typing import Any
 
 from graft.data.checks.contract import CHECKS, Facts, Found, Seen, Severity, Subject, Terms, counted
 from graft.data.codec import Codec
-from graft.data.corpus import CorpusBuilder
 from graft.data.encode import encode_any
+from graft.data.encoder import Look
 from graft.data.template import Template
 from graft.errors import DataError, RowFault
 from graft.records import Conversation, Row, TokenSequence
@@ -38,13 +38,13 @@ class Finding:
         return ((str(self.subject.source(number)), what) for number, what in self.found.rows.items())
 
 
-def find(subject: Subject, *, severity: Severity | None = None) -> list[Finding]:
+def find(subject: Subject, *, names: Iterable[str] | None = None) -> list[Finding]:
     """What the checks find, those that refuse first.
 
     Args:
-        severity: run only the checks that have it.
+        names: of the checks to run; all unless given.
     """
-    chosen = [check for check in CHECKS.values() if severity in (None, check.severity)]
+    chosen = [CHECKS[name] for name in (CHECKS if names is None else names)]
     findings = [(check, check.find(subject)) for check in sorted(chosen, key=lambda check: check.severity != "refused")]
     return [Finding(check.name, check.severity, found, subject) for check, found in findings if found]
 
@@ -56,12 +56,12 @@ def examine(
     *,
     cutoff: int,
     prompt_weight: float = 0.0,
-    keep: CorpusBuilder | None = None,
+    keep: Look | None = None,
 ) -> Iterator[Seen]:
     """Each row with what it says, what is wrong with it, and the facts of its samples.
 
     Args:
-        keep: takes the samples that are within the cutoff.
+        keep: is given each conversation that could be encoded, and its samples, however long.
     """
     stops = template.stops(codec) | {codec.eos_id}
     waiting: deque[tuple[Row, Conversation | RowFault]] = deque()
@@ -76,10 +76,10 @@ def examine(
         yield from _faulty(waiting)
         row, _ = waiting.popleft()
         if isinstance(samples, DataError):
-            yield Seen(row.source, conversation, RowFault(samples.what))
+            yield Seen(row.source, conversation, RowFault(samples.what, "template"))
             continue
         if keep is not None:
-            keep.append_row([sample for sample in samples if len(sample) <= cutoff])
+            keep(conversation, samples)
         facts = tuple(_facts(sample, stops, cutoff) for sample in samples)
         yield Seen(row.source, conversation, samples=facts)
     yield from _faulty(waiting)

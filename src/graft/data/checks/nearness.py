@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from graft.data.checks.groups import Numbers, crowded, leaders
+from graft.data.checks.groups import Chosen, Numbers, crowded, leaders
 from graft.data.spill import Table, Texts
 
 NEAR = 0.8
@@ -88,8 +88,13 @@ class Nearness:
         if self._characters >= _CHUNK:
             self._sign()
 
-    def partners(self) -> Numbers:
-        """Of each text (N,) the number of the earlier one that it is near to; N where there is none."""
+    def partners(self, chosen: Chosen | None = None) -> Numbers:
+        """Of each text (N,) the number of the earlier one that it is near to; N where there is none.
+
+        Args:
+            chosen: those that are looked at, of all that were added; the others are as if they had never been, and
+                the numbers are those among the chosen.
+        """
         if self._waiting:
             self._sign()
         signatures = self._signatures.finish().reshape(-1, _BANDS * _ROWS)
@@ -102,9 +107,12 @@ class Nearness:
             return np.unique(_stretches([self._words[number]]))
 
         for band in range(_BANDS):
-            numbers, buckets = crowded(keys[:, band], said)
+            numbers, buckets = crowded(keys[:, band], said if chosen is None else said & chosen)
             _pair(numbers, buckets, signatures, stretches, partner)
-        return partner
+        if chosen is None:
+            return partner
+        renumbered = np.append(np.cumsum(chosen) - 1, np.count_nonzero(chosen))  # the last one for no partner
+        return renumbered[partner[chosen]]
 
     def _sign(self) -> None:
         signatures = _signatures(self._waiting)

@@ -9,13 +9,13 @@ from graft.records import Message
 MEND = "mend these rows, or leave them out with --fix"
 
 
-def _fault_check(name: str, kind: FaultKind, what: str) -> None:
+def _fault_check(name: str, kind: FaultKind, what: str, fix: str = MEND) -> None:
     """Register a check for rows with a fault of this kind."""
 
     def look(row: Seen, _: Terms) -> str:
         return str(row.fault) if row.fault and row.fault.kind == kind else ""
 
-    row_check(name, "refused", what=what, fix=MEND)(look)
+    row_check(name, "refused", what=what, fix=fix)(look)
 
 
 _fault_check("unreadable", "layout", "that cannot be read")
@@ -23,6 +23,12 @@ _fault_check("roles", "roles", "with messages out of order, or two system messag
 _fault_check("empty", "empty", "with nothing where words are due")
 _fault_check("calls", "calls", "with a tool call that is no JSON, or no call")
 _fault_check("characters", "encoding", "with characters that no tokenizer can read")
+_fault_check(
+    "unwritable",
+    "template",
+    "that the template cannot write",
+    "mend the template, or take another data.template; --fix leaves the rows out that it cannot write",
+)
 
 
 @row_check(

@@ -22,6 +22,7 @@ from graft.data.checks.contract import (
     Terms,
 )
 from graft.data.checks.nearness import Nearness, normal
+from graft.data.checks.tools import without_nulls
 from graft.data.keys import all_said, key_of
 from graft.data.spill import Table, Texts
 from graft.records import Message
@@ -110,7 +111,7 @@ def _digests(row: Seen, said: str) -> tuple[bytes, bytes, bytes]:
         said: `all_said` in it.
     """
     assert row.conversation
-    tools = row.conversation.tools
+    tools = without_nulls(row.conversation.tools)  # as a cleaned copy has them
     text = _digest(said + as_json(tools))
     if len(row.messages) < 2 or row.messages[-1].role != "assistant":
         return text, _NOTHING, _NOTHING

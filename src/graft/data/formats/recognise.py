@@ -65,12 +65,18 @@ def read_each(
     """`read_conversations`, but a row that cannot be used comes with what is wrong with it.
 
     Raises:
-        DataError: the format is unknown or cannot be told.
+        DataError: the format is unknown or cannot be told, or a file begins with a row of another one.
     """
     learns = Learns(frozenset(train_on))
     layout: Format | None = None
+    first = file = ""
     for row in rows:
         layout = layout or _choose(row, format_name, say)
+        if row.source.path != file:
+            file = row.source.path
+            first = first or file
+            if format_name == "auto":
+                _refuse_another(row, layout, first)
         try:
             yield row, _conversation(row, layout, learns)
         except ValueError as error:
@@ -94,6 +100,24 @@ def _choose(row: Row, name: str, say: Callable[[str], None]) -> Format:
         fix = f"{hint}There are auto, {', '.join(FORMATS)}, and file.py:function"
         raise DataError(f"data.format `{name}` is unknown", fix=fix)
     return FORMATS[name]
+
+
+def _refuse_another(row: Row, layout: Format, first: str) -> None:
+    """Raise a DataError if the first row of a further file is of another format than the file that tells it.
+
+    Args:
+        first: that file.
+    """
+    if all(key in row.fields for key in layout.required):
+        return
+    try:
+        other = recognise(row)
+    except DataError:
+        return  # it is of none: a row with a fault
+    name = next(name for name, known in FORMATS.items() if known is layout)
+    what = f"{row.source.path} begins with a row of the format {other}, and {first} is {name}"
+    fix = "files of several formats are named one by one, each read by itself: --set 'data.path=[ONE, OTHER]'"
+    raise DataError(what, fix=fix)
 
 
 def recognise(row: Row) -> str:
@@ -159,7 +183,7 @@ def _own_function(name: str) -> Format:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything, and may want to end us
         raise DataError(f"{path} cannot be imported: {type(error).__name__}: {error}", fix="mend the file") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -170,7 +194,7 @@ def _own_function(name: str) -> Format:
 def _made(function: Callable[[dict[str, Any]], Any], name: str, fields: Fields, learns: Learns) -> Talk:
     try:
         made = function(dict(fields))
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name} failed: {type(error).__name__}: {error}") from error
     if isinstance(made, list):
         made = {"messages": made}

@@ -107,7 +107,7 @@ class Teacher:
                 break
         times = f"{attempt + 1} times" if attempt else "once"
         what = f"{self._settings.teacher} fails ({failure}); asked {times}"
-        raise TeacherError(what, fix="see to the server, then go on with --resume")
+        raise TeacherError(what, fix="see to the server")
 
     async def _send(self, messages: Sequence[Message], temperature: float) -> tuple[int, str, httpx2.Headers]:
         while True:
