@@ -254,6 +254,9 @@ def test_a_run_can_be_made_longer_where_its_rates_do_not_know_its_length(
     assert ran.code == 0, ran.err
     assert "going on after step 6" in ran.err
     assert (out / WEIGHTS).read_bytes() == (long / WEIGHTS).read_bytes()
+    assert [loss for loss, _ in losses(out)] == [loss for loss, _ in losses(long)]
+    assert [step for step, (_, held_out) in enumerate(losses(out), start=1) if held_out] == [6, 8]
+    assert [step for step, (_, held_out) in enumerate(losses(long), start=1) if held_out] == [8]
     ran = graft(*command(few, out, *constant, "train.max_steps=3"), "--allow", "train.max_steps")
     assert ran.code == 2
     assert "step 8 is done, and the run is to have 3" in ran.err
