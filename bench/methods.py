@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from graft.commands.assembly import open_answerer
 from graft.commands.demo import demo_config
 from graft.commands.eval import Examination
-from graft.commands.train import outlook, train
+from graft.commands.outlook import outlook
+from graft.commands.train import train
 from graft.config import Config, build_config
 from graft.data import read_conversations, read_rows
 from graft.runtime import PeakMemory

@@ -1,6 +1,14 @@
+import errno
+import fcntl
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +87,123 @@ def test_who_was_sooner_keeps_the_place(tmp_path: Path) -> None:
         both()
     assert (target / "a.txt").read_text() == "sooner"
     assert names(tmp_path) == ["result"]
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from graft.staging import staged
+
+with staged(Path(sys.argv[1])) as folder:
+    (folder / "half.txt").write_text("half of it")
+    print(folder, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def writer(target: Path) -> Iterator[tuple[Path, subprocess.Popen[str]]]:
+    """A process that writes `target`, killed at the end, and its folder."""
+    with subprocess.Popen(
+        [sys.executable, "-c", DIES, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            yield Path(process.stdout.readline().rstrip("\n")), process
+        finally:
+            process.kill()
+
+
+def write(target: Path) -> None:
+    with staged(target, replace=True) as folder:
+        (folder / "a.txt").write_text("whole")
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_the_same(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    with writer(target) as (dead, _), writer(tmp_path / "other") as (others, _):
+        pass
+    assert (dead / "half.txt").exists()
+    write(target)
+    assert names(tmp_path) == sorted([others.name, "result"])
+    write(tmp_path / "other")
+    assert names(tmp_path) == ["other", "result"]
+
+
+def test_what_a_living_process_writes_is_left_to_it(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    with writer(target) as (living, process):
+        write(target)
+        assert (living / "half.txt").exists()
+        shutil.rmtree(target)
+        process.communicate("go on\n")
+        assert process.returncode == 0
+    assert names(target) == ["half.txt"]
+    assert names(tmp_path) == ["result"]
+
+
+def test_what_was_moved_aside_goes_only_where_the_new_is_there(tmp_path: Path) -> None:
+    """As a kill between the two renames, or right after them, leaves it."""
+    target, aside = tmp_path / "result", tmp_path / ".result.staged-0123abc_.old"
+    aside.mkdir()
+    with staged(target):
+        assert aside.exists()
+    assert names(tmp_path) == ["result"]
+
+
+def test_only_what_was_staged_is_taken_for_it(tmp_path: Path) -> None:
+    mine = [".result.settings", ".result.staged-mine", ".result.staged-01234567.new", ".result2.staged-01234567"]
+    for name in mine:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".result.staged-aaaaaaaa").symlink_to(tmp_path / mine[0])
+    write(tmp_path / "result")
+    assert names(tmp_path) == sorted([*mine, ".result.staged-aaaaaaaa", "result"])
+
+
+def test_where_locks_are_refused_nothing_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    (tmp_path / ".result.staged-01234567").mkdir()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write(tmp_path / "result")
+    assert names(tmp_path) == [".result.staged-01234567", "result"]
+
+
+@pytest.mark.parametrize("before_it_is_opened", [True, False])
+def test_a_folder_that_is_swept_before_it_is_locked_is_made_again(
+    before_it_is_opened: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, lock, swept = tempfile.mkdtemp, fcntl.flock, []
+
+    def sweep() -> None:
+        if not swept:
+            swept.extend(tmp_path.iterdir())
+            swept[0].rmdir()
+
+    def made(**named: Any) -> str:
+        folder = make(**named)
+        if before_it_is_opened:
+            sweep()
+        return folder
+
+    def locked(descriptor: int, how: int) -> None:
+        sweep()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made)
+    monkeypatch.setattr(fcntl, "flock", locked)
+    write(tmp_path / "result")
+    assert len(swept) == 1
+    assert names(tmp_path) == ["result"]
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    write(tmp_path / "result")
+    with pytest.raises(KeyError):
+        fail(tmp_path / "other", KeyError)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_what_is_replaced_comes_back_when_the_new_cannot_take_its_place(

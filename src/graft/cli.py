@@ -100,8 +100,8 @@ def train(
     if resume and out is None:
         raise ConfigError("--resume needs the run to go on with", fix="name its folder with --out")
     from graft.commands import console
+    from graft.commands.outlook import outlook
     from graft.commands.resume import folder_of
-    from graft.commands.train import outlook
     from graft.commands.train import train as run
 
     if dry_run:

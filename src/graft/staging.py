@@ -1,22 +1,29 @@
 """Files and folders that appear whole or not at all, and are known to be whole when they are read again.
 
 Whatever must survive a crash is written here, by the calls of the operating system and nothing in between.
+
+A folder that is being written is locked by its process, by flock(2), and what a dead process left is removed by the
+next that writes the same. Where a file system refuses such locks, nobody knows who lives, and nothing is removed.
 """
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from graft.errors import DiskError
 
 MANIFEST = "MANIFEST.json"
+
+_STAGED = ".staged-"  # between the name of the target and mkdtemp's: nothing else is named so
 
 Content = bytes | Iterable[bytes | memoryview]
 """Of a file: all of it, or its pieces one after the other."""
@@ -85,7 +92,8 @@ def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
     if target.exists() and not replace:
         raise FileExistsError(errno.EEXIST, "is in use", str(target))
     make_folder(target.parent)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    _sweep(target)
+    folder, lock = _claim(target)
     try:
         folder.chmod(0o755)  # mkdtemp gives 0700; a result is as readable as its parent
         yield folder
@@ -94,6 +102,41 @@ def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def _claim(target: Path) -> tuple[Path, int]:
+    """A new folder beside `target`, and the descriptor that holds its lock until it is closed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}{_STAGED}", dir=target.parent))
+        with suppress(FileNotFoundError):  # another that sweeps was sooner than the lock
+            lock = os.open(folder, os.O_RDONLY)
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what dead processes left beside `target`; what they moved aside only where `target` has come after it."""
+    named = re.compile(re.escape(f".{target.name}{_STAGED}") + r"[a-z0-9_]{8}(\.old)?")
+    for left in sorted(path for path in target.parent.iterdir() if named.fullmatch(path.name)):  # X before X.old
+        if left.suffix != ".old":
+            _remove_unless_locked(left)
+        elif target.exists() and not left.with_suffix("").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove_unless_locked(folder: Path) -> None:
+    with suppress(OSError):
+        lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def _put_in_place(folder: Path, target: Path, *, replace: bool) -> None:
@@ -109,7 +152,7 @@ def _put_in_place(folder: Path, target: Path, *, replace: bool) -> None:
             replaced.rename(target)
         raise
     _flush_folder(target.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _sweep(target)
 
 
 def check_room(folder: Path, needed: int, what: str, *, fix: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,76 @@ def test_what_would_be_done_is_refused_as_it_would_be(graft: Graft, few: Path, f
     assert "holds no run to go on with" in ran.err
 
 
+def other_rows(rows: Path, out: Path) -> None:
+    rows.write_text(rows.read_text(encoding="utf-8").replace("a", "e", 1), encoding="utf-8")
+
+
+def other_rows_of_a_finished_run(rows: Path, out: Path) -> None:
+    out.rename(out.with_name("broken-off"))
+    out.with_name("finished").rename(out)
+    other_rows(rows, out)
+
+
+def no_whole_checkpoint(rows: Path, out: Path) -> None:
+    for folder in (out / "checkpoints").iterdir():
+        (folder / "state.json").unlink()
+
+
+def a_lost_line(rows: Path, out: Path) -> None:
+    (out / "metrics.jsonl").write_text("")
+
+
+def broken_facts(rows: Path, out: Path) -> None:
+    (out / "environment.json").write_text("[]")
+
+
+def other_settings_behind_its_back(rows: Path, out: Path) -> None:
+    text = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(text.replace("learning_rate: 0.004", "learning_rate: 0.005"))
+
+
+REFUSED = [
+    (other_rows, ()),
+    (other_rows_of_a_finished_run, ()),
+    (no_whole_checkpoint, ()),
+    (a_lost_line, ()),
+    (broken_facts, ()),
+    (other_settings_behind_its_back, ("--set", "train.learning_rate=5e-3")),
+    (lambda rows, out: None, ("--set", "train.max_steps=9", "--allow", "train.max_steps")),
+    (lambda rows, out: None, ("--set", "train.max_steps=3", "--allow", "train.max_steps")),
+]
+
+
+@pytest.mark.parametrize(("befall", "more"), REFUSED, ids=[f"{befall.__name__}{more[1:]}" for befall, more in REFUSED])
+def test_a_run_that_cannot_be_gone_on_with_is_refused_alike(
+    befall: Callable[[Path, Path], None], more: tuple[str, ...], graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    rows, out = Path(shutil.copy(few, tmp_path / "rows.jsonl")), tmp_path / "run"
+    shutil.copytree(finished, tmp_path / "finished")
+    broken_off(finished, out)
+    befall(rows, out)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+    given = (*command(rows, out), "--allow", "data.path", *more)
+    planned, ran = graft(*given, "--dry-run"), graft(*given)
+    assert planned.code == ran.code == 2
+    assert planned.err == ran.err.splitlines(keepends=True)[-2] + ran.err.splitlines(keepends=True)[-1]
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"} == before
+
+
+def test_what_would_be_done_is_told_of_a_run_that_is_there(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    plan = graft(*command(few, out), "--dry-run", "--json").json
+    assert plan["steps"] == 6
+    assert plan["notes"][-1] == f"{out} holds this run, unfinished: going on after step 4"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    plan = graft(*command(few, finished), "--dry-run", "--json").json
+    assert plan["steps"] == 0
+    assert plan["notes"] == [f"{finished} holds this run, finished: there is nothing to do"]
+
+
 def test_what_changes_no_step_may_change(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     ran = graft(*command(few, out, "train.eval_every=1"), "--allow", "train.eval_every")
@@ -183,6 +254,9 @@ def test_a_run_can_be_made_longer_where_its_rates_do_not_know_its_length(
     assert ran.code == 0, ran.err
     assert "going on after step 6" in ran.err
     assert (out / WEIGHTS).read_bytes() == (long / WEIGHTS).read_bytes()
+    assert [loss for loss, _ in losses(out)] == [loss for loss, _ in losses(long)]
+    assert [step for step, (_, held_out) in enumerate(losses(out), start=1) if held_out] == [6, 8]
+    assert [step for step, (_, held_out) in enumerate(losses(long), start=1) if held_out] == [8]
     ran = graft(*command(few, out, *constant, "train.max_steps=3"), "--allow", "train.max_steps")
     assert ran.code == 2
     assert "step 8 is done, and the run is to have 3" in ran.err
@@ -375,15 +449,15 @@ def test_what_another_process_did_while_the_base_was_loaded_is_noticed(
     few: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = broken_off(finished, tmp_path / "run")
-    prepare = train_command._prepare
+    prepare = train_command.prepare
 
-    def meanwhile(*arguments: Any) -> Any:
+    def meanwhile(*arguments: Any, **named: Any) -> Any:
         shutil.rmtree(out)
         shutil.copytree(finished, out)
         (out / "result.json").write_text((finished / "result.json").read_text() + " ")
-        return prepare(*arguments)
+        return prepare(*arguments, **named)
 
-    monkeypatch.setattr(train_command, "_prepare", meanwhile)
+    monkeypatch.setattr(train_command, "prepare", meanwhile)
     with pytest.raises(GraftError, match="another process went on with it meanwhile"):
         api.train(settings_of(few), out=out)
     assert (out / "result.json").exists()

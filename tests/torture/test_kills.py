@@ -74,6 +74,20 @@ def test_a_few_kills(zygote: Zygote, whole: Result, tmp_path: Path) -> None:
     assert counts["inside a save"] >= 2
 
 
+def test_a_merge_that_is_killed_leaves_nothing_to_the_next(zygote: Zygote, tmp_path: Path) -> None:
+    out, merged = tmp_path / "run", tmp_path / "merged"
+    assert zygote.live(zygote.train(out, "train.max_steps=1"))[0] == 0
+    merge = ["merge", "--adapter", str(out), "--out", str(merged)]
+    life = zygote.begin(merge)
+    while not list(tmp_path.glob(".merged.*/*")) and is_alive(life):
+        pass
+    os.kill(life.pid, signal.SIGKILL)
+    assert life.end() == -signal.SIGKILL, life.words
+    assert len(list(tmp_path.glob(".merged.*"))) == 1
+    assert zygote.live(merge)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merged", "run"]
+
+
 @pytest.mark.slow
 def test_a_hundred_kills(zygote: Zygote, whole: Result, tmp_path: Path) -> None:
     counts = kill_often(zygote, whole, tmp_path, kills=100, inside=30, seed=2)

@@ -90,16 +90,27 @@ def break_calls(call: str, number: int, name: str, below: str, metrics: bool) ->
 
 
 def send_signals(function: str, number: int, names: list[str]) -> None:
-    """Send these signals to oneself when the function of this qualified name is entered the `number`-th time."""
+    """Send these signals to oneself when the function of this qualified name is entered the `number`-th time.
 
-    def send() -> None:
-        wanted = [getattr(signal, name) for name in names]
-        signal.pthread_sigmask(signal.SIG_BLOCK, wanted)  # so that the second comes whatever the first does
-        for one in wanted:
-            os.kill(os.getpid(), one)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+    Each is sent when the one before has been taken, and whatever that did: of two that are pending together, neither
+    the kernel, which may give them to two threads, nor Python says which one comes first.
+    """
+    taken = threading.Semaphore(0)
 
-    at_entry(function, number, send)
+    def send(name: str, *later: str) -> None:
+        try:
+            signal.raise_signal(getattr(signal, name))  # in the main thread it is taken before this returns
+            if later and threading.current_thread() is not threading.main_thread():
+                assert taken.acquire(timeout=60), f"nobody takes {name}"
+        finally:
+            if later:
+                send(*later)
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        if event == "return" and frame.f_code.co_qualname == "StopSignals._hear":
+            taken.release()
+
+    at_entry(function, number, lambda: send(*names), watch)
 
 
 def limit_memory(function: str, more: int) -> None:
@@ -113,11 +124,19 @@ def limit_memory(function: str, more: int) -> None:
     at_entry(function, 1, limit)
 
 
-def at_entry(function: str, number: int, act: Callable[[], None]) -> None:
-    """Act when the function of this qualified name is entered the `number`-th time."""
+def at_entry(
+    function: str, number: int, act: Callable[[], None], watch: Callable[[FrameType, str, object], None] | None = None
+) -> None:
+    """Act when the function of this qualified name is entered the `number`-th time.
+
+    Args:
+        watch: is shown all that other threads enter and leave, before and after.
+    """
     done: Counter[str] = Counter()
 
     def entered(frame: FrameType, event: str, argument: object) -> None:
+        if watch:
+            watch(frame, event, argument)
         if event == "call" and frame.f_code.co_qualname == function:
             done["calls"] += 1
             if done["calls"] == number:

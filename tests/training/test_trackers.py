@@ -1,7 +1,10 @@
 """Trackers: what each is told, and what stands where it keeps it. Those that are installed are run for real."""
 
+import json
+import sqlite3
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,8 +31,8 @@ class Notebook(Tracker):
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self.said.append((step, dict(figures)))
 
-    def warn(self, step: int, what: str) -> None:
-        self.said.append((step, what))
+    def warn(self, step: int, number: int, what: str) -> None:
+        self.said.append((step, number, what))
 
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
         self.said.append((step, dict(final), why, whole))
@@ -43,6 +46,7 @@ def tell(tracker: Tracker, folder: Path, *, done: int = 0) -> None:
     tracker(Started(done, done + 2, 3.0))
     tracker(stepped(done + 1))
     tracker(Warned(done + 1, "odd", ["rows.json:1"]))
+    tracker(Warned(done + 1, "very odd"))
     tracker(Saved(done + 1, folder))
     tracker(stepped(done + 2, held_out_loss=2.5))
     tracker(Evaluated(done + 2, {"loss": 2.5, "rouge_l": 0.5}))
@@ -52,7 +56,7 @@ def tell(tracker: Tracker, folder: Path, *, done: int = 0) -> None:
 def test_events_become_figures_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notebook = Notebook(a_run(tmp_path))
     tell(notebook, tmp_path, done=4)
-    begun, first, warning, second, measured, end = notebook.said
+    begun, first, *warnings, second, measured, end = notebook.said
     assert begun == "after 4"
     assert isinstance(first, tuple)
     assert first[0] == 5
@@ -60,7 +64,7 @@ def test_events_become_figures_by_name(tmp_path: Path, capsys: pytest.CaptureFix
     assert set(first[1]) == {f"train/{name}" for name in (
         "loss", "lr", "grad_norm", "samples", "tokens_executed", "tokens_trained", "peak_memory_bytes"
     )}  # fmt: skip
-    assert warning == (5, "step 5: odd: rows.json:1")
+    assert warnings == [(5, 1, "step 5: odd: rows.json:1"), (5, 2, "step 5: very odd")]
     assert isinstance(second, tuple)
     assert second[0] == 6
     assert measured == (6, {"held_out/loss": 2.5, "held_out/rouge_l": 0.5})
@@ -117,7 +121,22 @@ def test_every_tracker_that_is_installed_takes_a_run_and_the_run_resumed(
         assert run.data.metrics["final/loss"] == 2.5
         assert [m.step for m in client.get_metric_history(run.info.run_id, "train/loss")] == [1, 2, 3, 4]
         assert run.info.status == "FINISHED"
+        warned = {name: said for name, said in run.data.tags.items() if name.startswith("graft.warning.3.")}
+        assert warned == {
+            "graft.warning.3.1": "step 3: odd: rows.json:1",
+            "graft.warning.3.2": "step 3: very odd",
+        }
     if name == "wandb":
         assert list((tmp_path / "wandb").glob("offline-run-*-0123456789abcdef"))
     if name == "trackio":
-        assert list((tmp_path / "trackio").glob("*.db"))
+        (database,) = (tmp_path / "trackio").glob("*.db")
+        with closing(sqlite3.connect(database)) as kept_in:
+            rows = kept_in.execute("SELECT step, metrics FROM metrics ORDER BY step, id").fetchall()
+        told = [(step, json.loads(said)) for step, said in rows]
+        assert [step for step, said in told if "train/loss" in said] == [1, 2, 3, 4]
+        assert [said["warning"] for step, said in told if "warning" in said] == [
+            "step 1: odd: rows.json:1", "step 1: very odd",
+        ]  # fmt: skip
+        assert [(step, said["held_out/rouge_l"]) for step, said in told if "held_out/rouge_l" in said] == [
+            (2, 0.5), (4, 0.5),
+        ]  # fmt: skip

@@ -15,7 +15,7 @@ from graft.bench import PEERS, InOrder, Ran, Task, Turn, load_encoded
 from graft.bench.limit import LIMIT, measure_limit
 from graft.bench.peers import run_peer
 from graft.commands.assembly import open_base
-from graft.commands.train import assemble
+from graft.commands.preparation import assemble
 from graft.errors import GraftError
 from graft.runtime import seed_everything
 from graft.training import Event, Stepped

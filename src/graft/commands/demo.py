@@ -11,7 +11,8 @@ import yaml
 from graft.commands.assembly import open_answerer
 from graft.commands.eval import EvalResult, Examination
 from graft.commands.merge import merge_answerer
-from graft.commands.train import TrainResult, outlook, train
+from graft.commands.outlook import outlook
+from graft.commands.train import TrainResult, train
 from graft.config import Config, ModelConfig, build_config, dump_config
 from graft.data import read_conversations, read_rows
 from graft.errors import RunError

@@ -42,6 +42,7 @@ from graft.training import (
     State,
     Stepped,
     Training,
+    kept_lines,
     read_metrics,
     read_state,
     restore,
@@ -49,6 +50,7 @@ from graft.training import (
 
 Say = Callable[[str], None]
 
+_METRICS_FILE = "metrics.jsonl"
 _GO_ON = "free some space and give the same command again: it goes on from the newest whole checkpoint"
 
 
@@ -123,6 +125,25 @@ class Run:
             raise RunError(f"{self.out} is in use: another process was sooner", fix="give another --out")
         if left_in(self.out) != left:
             raise RunError(f"{self.out}: another process went on with it meanwhile", fix="give the same command again")
+        folder, state = self.go_back(standing, training)
+        self.metrics = MetricsFile(self.out / _METRICS_FILE, step=state.step - bool(state.owed))
+        self._write_down(anew=not folder)
+        self.first_held_out_loss = state.first_held_out_loss
+        self._recall(training)
+        self.checkpoints.forget_after(state.step)
+        for unfinished in self.out.glob(f".{ADAPTER_FOLDER}.*"):
+            shutil.rmtree(unfinished)
+        return state.step, state.owed
+
+    def go_back(self, standing: Standing, training: Training) -> tuple[Path | None, State]:
+        """Put adapter and optimizer back as the newest whole checkpoint has them. Nothing is written.
+
+        Returns:
+            Its folder, None where there is none, and where the run stands.
+
+        Raises:
+            RunError: it is of another run, or cannot be gone on with.
+        """
         folder, faults = self.checkpoints.newest()
         if faults and not folder:
             what = f"{self.out} holds this run, and none of its checkpoints is whole: {'; '.join(faults)}"
@@ -138,27 +159,21 @@ class Run:
         elif (self.out / RESULT_FILE).exists():
             what = f"{self.out} holds this run, finished, and no checkpoint that it could go on from"
             raise RunError(what, fix="give the settings that it had, for its result, or begin a new run: another --out")
-        self.metrics = MetricsFile(self.out / "metrics.jsonl", step=state.step - bool(state.owed))
-        self._write_down(anew=not folder)
-        self.first_held_out_loss = state.first_held_out_loss
-        self._recall(training)
-        self.checkpoints.forget_after(state.step)
-        for unfinished in self.out.glob(f".{ADAPTER_FOLDER}.*"):
-            shutil.rmtree(unfinished)
+        kept_lines(self.out / _METRICS_FILE, state.step - bool(state.owed))
         if standing == "unfinished":
             self._say_where(state)
-        return state.step, state.owed
+        return folder, state
 
     def _with_last_owed(self, state: State, total: int) -> State:
         """The step that was reached is measured where it has become the last, in a run that was made shorter."""
-        line = next(iter(read_metrics(self.out / "metrics.jsonl")[state.step - 1 : state.step]), None)
+        line = next(iter(read_metrics(self.out / _METRICS_FILE)[state.step - 1 : state.step]), None)
         if state.step != total or state.owed or line is None or "held_out_loss" in line:
             return state
         return replace(state, owed=Stepped(**line))
 
     def _recall(self, training: Training) -> None:
         """What the steps that are done mean for those to come; the best of them is to be had, or is no longer."""
-        lines = read_metrics(self.out / "metrics.jsonl")
+        lines = read_metrics(self.out / _METRICS_FILE)
         training.recall(lines)
         training.selection.replay(lines)
         gone: list[int] = []
@@ -180,7 +195,7 @@ class Run:
         Raises:
             RunError: its checkpoint is broken, or the result cannot be written.
         """
-        lines = read_metrics(self.out / "metrics.jsonl")
+        lines = read_metrics(self.out / _METRICS_FILE)
         outcome = self._outcome(lines, training)
         if outcome.best_step != outcome.steps:
             if fault := self.checkpoints.fault_of(outcome.best_step):
@@ -276,7 +291,7 @@ class Run:
         if state.step > total:
             what = f"step {state.step} is done, and the run is to have {total}"
             raise RunError(what, fix="raise train.max_steps or train.epochs")
-        for line in read_metrics(self.out / "metrics.jsonl")[: state.step]:
+        for line in read_metrics(self.out / _METRICS_FILE)[: state.step]:
             rate = training.rate(line["step"])
             if rate != line["lr"]:
                 what = f"step {line['step']} had the rate {line['lr']:g}, and in a run of {total} steps it has {rate:g}"

@@ -14,6 +14,7 @@ from graft.training.events import (
     Stepped,
     Subscriber,
     Warned,
+    kept_lines,
     read_metrics,
 )
 from graft.training.loop import Training
@@ -49,6 +50,7 @@ __all__ = [
     "check_optimizer",
     "check_trackers",
     "compile_norms",
+    "kept_lines",
     "learning_rate",
     "read_metrics",
     "read_state",

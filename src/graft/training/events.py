@@ -148,11 +148,8 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
-        kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
-        if [line["step"] for line in kept] != list(range(1, step + 1)):
-            raise RunError(f"{path} has not a line for each step up to {step}", fix="begin the run anew")
         self._path = path
-        text = "".join(f"{json.dumps(line)}\n" for line in kept)
+        text = "".join(f"{json.dumps(line)}\n" for line in kept_lines(path, step))
         try:
             replace_file(path, text.encode())
         except OSError as error:
@@ -175,6 +172,18 @@ class MetricsFile:
 
     def _fault(self, error: OSError) -> RunError:
         return write_error(str(self._path), error, fix="free some space and give the same command again: it goes on")
+
+
+def kept_lines(path: Path, step: int) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl` that a run keeps which goes on after `step`.
+
+    Raises:
+        RunError: there is not one for each step.
+    """
+    kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
+    if [line["step"] for line in kept] != list(range(1, step + 1)):
+        raise RunError(f"{path} has not a line for each step up to {step}", fix="begin the run anew")
+    return kept
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

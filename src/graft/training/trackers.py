@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Tracker(ABC):
     def __init__(self, run: TrackedRun) -> None:
         self.run = run
         self._begun = False
+        self._warned: Counter[int] = Counter()  # how often in each step; a step that is done again counts anew
 
     def __call__(self, event: Event) -> None:
         with redirect_stdout(sys.stderr):  # where results alone go; libraries greet people there
@@ -68,7 +70,8 @@ class Tracker(ABC):
         elif isinstance(event, Evaluated):
             self.log(event.step, {f"held_out/{name}": figure for name, figure in event.metrics.items()})
         elif isinstance(event, Warned):
-            self.warn(event.step, str(event))
+            self._warned[event.step] += 1
+            self.warn(event.step, self._warned[event.step], str(event))
         elif isinstance(event, Ended):
             final = {f"final/{name}": figure for name, figure in event.metrics.items()}
             self.end(event.step, final, event.why, whole=event.whole)
@@ -81,7 +84,8 @@ class Tracker(ABC):
     def log(self, step: int, figures: Mapping[str, float]) -> None: ...
 
     @abstractmethod
-    def warn(self, step: int, what: str) -> None: ...
+    def warn(self, step: int, number: int, what: str) -> None:
+        """Keep the warning `number`, from 1, of those that `step` gave."""
 
     @abstractmethod
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
@@ -99,7 +103,7 @@ class TensorBoard(Tracker):
         for name, figure in figures.items():
             self._writer.add_scalar(name, figure, step)
 
-    def warn(self, step: int, what: str) -> None:
+    def warn(self, step: int, number: int, what: str) -> None:
         self._writer.add_text("warnings", what, step)
 
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
@@ -127,8 +131,8 @@ class WeightsAndBiases(Tracker):
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         self._run.log(dict(figures), step=step)
 
-    def warn(self, step: int, what: str) -> None:
-        self._run.summary[f"warnings/{step}"] = what
+    def warn(self, step: int, number: int, what: str) -> None:
+        self._run.summary[f"warnings/{step}/{number}"] = what
 
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
         self._run.summary.update({**final, "end": why})
@@ -167,8 +171,8 @@ class MLflow(Tracker):
         now = int(time.time() * 1000)
         self._client.log_batch(self._id, [self._metric(name, f, now, step) for name, f in figures.items()])
 
-    def warn(self, step: int, what: str) -> None:
-        self._client.set_tag(self._id, f"graft.warning.{step}", what)
+    def warn(self, step: int, number: int, what: str) -> None:
+        self._client.set_tag(self._id, f"graft.warning.{step}.{number}", what)
 
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
         self._keep(step, final)  # of the same step, it may be another adapter's
@@ -189,14 +193,27 @@ class Trackio(Tracker):
             resume="allow",
             embed=False,
         )
+        self._known = getattr(self._run, "_next_step", 0) - 1  # what is there; it has no public name for it
+        self._warnings: list[tuple[int, str]] = []
 
     def log(self, step: int, figures: Mapping[str, float]) -> None:
-        self._run.log(dict(figures), step=step)
+        self._keep(step, figures)
+        self._keep_warnings()
 
-    def warn(self, step: int, what: str) -> None:
-        self._run.log({"warning": what}, step=step)
+    def _keep(self, step: int, said: Mapping[str, float | str]) -> None:
+        if step > self._known:  # nothing is written twice: trackio would keep both
+            self._run.log(dict(said), step=step)
+
+    def warn(self, step: int, number: int, what: str) -> None:
+        self._warnings.append((step, what))  # behind the figures of its step, which would pass for written
+
+    def _keep_warnings(self) -> None:
+        for step, what in self._warnings:
+            self._keep(step, {"warning": what})
+        self._warnings.clear()
 
     def end(self, step: int, final: Mapping[str, float], why: str, *, whole: bool) -> None:
+        self._keep_warnings()
         if final:
             self._run.log(dict(final), step=step)
         self._finish()  # of the module: it forgets the run, and does not finish it again at exit
