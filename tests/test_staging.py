@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from graft.staging import (
     append_line,
     check_room,
     manifest_fault,
+    remove_folder,
     replace_file,
     staged,
+    sweep,
     write_file,
     write_manifest,
 )
@@ -142,13 +145,52 @@ def test_what_a_living_process_writes_is_left_to_it(tmp_path: Path) -> None:
     assert names(tmp_path) == ["result"]
 
 
-def test_what_was_moved_aside_goes_only_where_the_new_is_there(tmp_path: Path) -> None:
-    """As a kill between the two renames, or right after them, leaves it."""
+def test_what_was_moved_aside_goes_where_the_new_is_there_and_else_is_put_back(tmp_path: Path) -> None:
+    """As a kill right after the two renames, or between them, leaves it."""
     target, aside = tmp_path / "result", tmp_path / ".result.staged-0123abc_.old"
-    aside.mkdir()
-    with staged(target):
-        assert aside.exists()
+    write(target)
+    shutil.copytree(target, aside)
+    (aside / "a.txt").write_text("old")
+    sweep(tmp_path, "other")
+    assert aside.exists()
+    sweep(tmp_path, "result")
     assert names(tmp_path) == ["result"]
+    assert (target / "a.txt").read_text() == "whole"
+    target.rename(aside)
+    unfinished = aside.with_suffix("")
+    unfinished.mkdir()
+    sweep(tmp_path)
+    assert names(tmp_path) == ["result"]
+    assert (target / "a.txt").read_text() == "whole"
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    mine, target = tmp_path / "mine", tmp_path / "result"
+    write(mine)
+    target.symlink_to(mine)
+    write(target)
+    assert names(tmp_path) == ["mine", "result"]
+    assert not target.is_symlink()
+    shutil.rmtree(target)
+    target.symlink_to(mine)
+    remove_folder(target)
+    assert names(tmp_path) == ["mine"]
+    assert names(mine) == ["a.txt"]
+
+
+def test_several_may_write_the_same_at_once_and_one_of_them_stays_whole(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+
+    def write_often(writer: int) -> None:
+        for number in range(60):
+            with staged(target, replace=True) as folder:
+                for name in "ab":
+                    (folder / name).write_text(f"{writer} {number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_often, range(4)))
+    assert names(tmp_path) == ["result"]
+    assert (target / "a").read_text() == (target / "b").read_text()
 
 
 def test_only_what_was_staged_is_taken_for_it(tmp_path: Path) -> None:

@@ -89,10 +89,10 @@ def staged(target: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         FileExistsError: `target` is there, or has come meanwhile, and may not be replaced.
     """
+    sweep(target.parent, target.name)
     if target.exists() and not replace:
         raise FileExistsError(errno.EEXIST, "is in use", str(target))
     make_folder(target.parent)
-    _sweep(target)
     folder, lock = _claim(target)
     try:
         folder.chmod(0o755)  # mkdtemp gives 0700; a result is as readable as its parent
@@ -119,14 +119,23 @@ def _claim(target: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def _sweep(target: Path) -> None:
-    """Remove what dead processes left beside `target`; what they moved aside only where `target` has come after it."""
-    named = re.compile(re.escape(f".{target.name}{_STAGED}") + r"[a-z0-9_]{8}(\.old)?")
-    for left in sorted(path for path in target.parent.iterdir() if named.fullmatch(path.name)):  # X before X.old
-        if left.suffix != ".old":
-            _remove_unless_locked(left)
-        elif target.exists() and not left.with_suffix("").exists():
-            shutil.rmtree(left, ignore_errors=True)
+def sweep(parent: Path, name: str | None = None) -> None:
+    """Remove what dead processes left in `parent` that staged `name`, or anything; what they had moved aside and not
+    yet replaced is put back."""
+    named = re.compile(rf"\.({re.escape(name) if name else '.+'}){re.escape(_STAGED)}[a-z0-9_]{{8}}(\.old)?")
+    found = [named.fullmatch(path.name) for path in parent.iterdir()] if parent.is_dir() else []
+    for left in sorted(filter(None, found), key=lambda left: left[0]):  # X before X.old
+        folder, target = parent / left[0], parent / left[1]
+        if not left[2]:
+            _remove_unless_locked(folder)
+        elif not folder.with_suffix("").exists():
+            with suppress(OSError):
+                remove_folder(folder) if target.exists() else folder.rename(target)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it; of a link to one, the link."""
+    folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
 
 def _remove_unless_locked(folder: Path) -> None:
@@ -142,17 +151,31 @@ def _remove_unless_locked(folder: Path) -> None:
 def _put_in_place(folder: Path, target: Path, *, replace: bool) -> None:
     replaced = folder.with_name(f"{folder.name}.old")
     try:
-        if target.exists():
-            if not replace:
-                raise FileExistsError(errno.EEXIST, "is in use", str(target))
-            target.rename(replaced)  # aside, not away: if we die here, nothing is lost
-        folder.rename(target)
+        while not _has_replaced(folder, target, replaced if replace else None):
+            if replaced.exists():
+                remove_folder(replaced)  # another process put its own in the place; ours is the later one
     except BaseException:
         if replaced.exists() and not target.exists():
             replaced.rename(target)
         raise
     _flush_folder(target.parent)
-    _sweep(target)
+    sweep(target.parent, target.name)
+
+
+def _has_replaced(folder: Path, target: Path, aside: Path | None) -> bool:
+    """Rename `folder` to `target`; False where another came between what was there going `aside` and that."""
+    if target.exists():
+        if not aside:
+            raise FileExistsError(errno.EEXIST, "is in use", str(target))
+        with suppress(FileNotFoundError):
+            target.rename(aside)  # not away: if we die here, nothing is lost
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if not aside or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True
 
 
 def check_room(folder: Path, needed: int, what: str, *, fix: str) -> None:

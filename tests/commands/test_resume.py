@@ -123,6 +123,41 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_anew_over_them(
     assert (out / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
 
 
+def change_line(out: Path, number: int, **changes: Any) -> None:
+    """As whoever edits it, or a disk that lies."""
+    lines = (out / "metrics.jsonl").read_text().splitlines(keepends=True)
+    lines[number - 1] = json.dumps(json.loads(lines[number - 1]) | changes) + "\n"
+    (out / "metrics.jsonl").write_text("".join(lines))
+
+
+def test_a_checkpoint_whose_lines_were_changed_is_passed_over(
+    graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    change_line(out, 4, held_out_loss=0.1)  # would be the best step
+    ran = graft(*command(few, out))
+    assert ran.code == 0, ran.err
+    said = f"a broken checkpoint is passed over: {out / 'metrics.jsonl'} was changed: its lines up to step 4"
+    assert said in ran.err
+    assert "going on after step 2" in ran.err
+    assert (out / WEIGHTS).read_bytes() == (finished / WEIGHTS).read_bytes()
+    assert losses(out) == losses(finished)
+
+
+@pytest.mark.parametrize("changes", [{"held_out_loss": 0.1}, {"lr": "fast"}, {"step": "2"}, {"step": 3}])
+def test_and_none_is_left_where_the_first_lines_were(
+    changes: dict[str, Any], graft: Graft, few: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = broken_off(finished, tmp_path / "run")
+    change_line(out, 2, **changes)
+    before = (out / "metrics.jsonl").read_bytes()
+    ran = graft(*command(few, out))
+    assert ran.code == 2
+    assert f"none of its checkpoints is whole: {out / 'metrics.jsonl'}" in ran.err
+    assert "Traceback" not in ran.err
+    assert (out / "metrics.jsonl").read_bytes() == before
+
+
 def test_a_run_that_has_only_begun_begins_anew(graft: Graft, few: Path, finished: Path, tmp_path: Path) -> None:
     out = broken_off(finished, tmp_path / "run")
     for name in ("checkpoints", "metrics.jsonl", "data.json", "environment.json"):

@@ -13,7 +13,15 @@ from graft.adapters import CARD_FILE, METHODS, Adapter, Bank, Provenance, load_a
 from graft.config import LoraConfig, TrainConfig
 from graft.errors import AdapterError
 from graft.staging import MANIFEST, manifest_fault, write_manifest
-from graft.training import Checkpoints, State, build_optimizer
+from graft.training import (
+    Checkpoints,
+    MetricsFile,
+    State,
+    Stepped,
+    build_optimizer,
+    lines_fault,
+    read_metrics,
+)
 from tests.families import build
 from tests.torture.conftest import Result, Zygote, result_of
 
@@ -105,6 +113,25 @@ def test_a_damaged_adapter_is_refused(damage: Damage, count: int, bank: Bank, tm
                 load_adapter(tmp_path, bank.model)
     assert refused > 0.7 * count
     load_adapter(tmp_path, bank.model)
+
+
+@pytest.mark.parametrize("count", HOW_MANY)
+@pytest.mark.parametrize("damage", [cut, turned])
+def test_damaged_lines_of_steps_are_noticed(damage: Damage, count: int, tmp_path: Path) -> None:
+    """They say which step was the best, and much else, to a run that goes on."""
+    lines = tmp_path / "metrics.jsonl"
+    file = MetricsFile(lines)
+    for step in range(1, 6):
+        file(Stepped(step, 1.7e9, 2.5, 1e-05, 0.3, 8, 100, 80, 40, 1 << 30, held_out_loss=1 / step))
+    whole, digest = read_metrics(lines), file.digest()
+    assert not lines_fault(lines, 5, digest)
+    noticed = 0
+    for _, case in damaged(tmp_path, damage, count):
+        if lines_fault(lines, 5, digest):
+            noticed += 1
+        else:
+            assert read_metrics(lines) == whole, case  # 1e-05 became 1E-05
+    assert noticed > 0.95 * count
 
 
 @pytest.mark.parametrize("damage", [cut, turned])

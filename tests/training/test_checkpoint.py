@@ -99,7 +99,7 @@ def test_after_a_restart_the_broken_do_not_pass_for_the_newest(tmp_path: Path) -
     checkpoints = save(tmp_path, 30, 40, 50, keep=2)
     for folder in tmp_path.iterdir():
         (folder / "state.json").write_text("{}")
-    (tmp_path / ".step-000060.x").mkdir()
+    (tmp_path / ".step-000060.staged-0123abc_").mkdir()
     assert checkpoints.newest()[0] is None
     checkpoints.forget_after(0)
     assert not list(tmp_path.iterdir())

@@ -1,7 +1,6 @@
 """A run's folder: opened, gone on with, and finished."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -42,7 +41,7 @@ from graft.training import (
     State,
     Stepped,
     Training,
-    kept_lines,
+    lines_fault,
     read_metrics,
     read_state,
     restore,
@@ -99,7 +98,7 @@ class Run:
 
     def snapshot(self, training: Training, step: int, owed: Stepped | None) -> Callable[[], Path]:
         """Copy what the checkpoint after `step` holds; returns what writes it, behind the lines of its steps."""
-        state = State(step, self.first_held_out_loss, settings_hash(self.config), owed)
+        state = State(step, self.first_held_out_loss, settings_hash(self.config), owed, self.metrics.digest())
         self.checkpoints.best = training.selection.step
         write = self.checkpoints.snapshot(state, self.adapter, training.optimizer, self.base.model, self.provenance)
 
@@ -126,13 +125,11 @@ class Run:
         if left_in(self.out) != left:
             raise RunError(f"{self.out}: another process went on with it meanwhile", fix="give the same command again")
         folder, state = self.go_back(standing, training)
-        self.metrics = MetricsFile(self.out / _METRICS_FILE, step=state.step - bool(state.owed))
+        self.metrics = MetricsFile(self.out / _METRICS_FILE, step=state.told)
         self._write_down(anew=not folder)
         self.first_held_out_loss = state.first_held_out_loss
         self._recall(training)
         self.checkpoints.forget_after(state.step)
-        for unfinished in self.out.glob(f".{ADAPTER_FOLDER}.*"):
-            shutil.rmtree(unfinished)
         return state.step, state.owed
 
     def go_back(self, standing: Standing, training: Training) -> tuple[Path | None, State]:
@@ -144,7 +141,9 @@ class Run:
         Raises:
             RunError: it is of another run, or cannot be gone on with.
         """
-        folder, faults = self.checkpoints.newest()
+        folder, faults = self.checkpoints.newest(
+            lambda state: lines_fault(self.out / _METRICS_FILE, state.told, state.lines)
+        )
         if faults and not folder:
             what = f"{self.out} holds this run, and none of its checkpoints is whole: {'; '.join(faults)}"
             raise RunError(what, fix=f"see to the disk; to begin anew, delete {self.out / 'checkpoints'}")
@@ -159,14 +158,13 @@ class Run:
         elif (self.out / RESULT_FILE).exists():
             what = f"{self.out} holds this run, finished, and no checkpoint that it could go on from"
             raise RunError(what, fix="give the settings that it had, for its result, or begin a new run: another --out")
-        kept_lines(self.out / _METRICS_FILE, state.step - bool(state.owed))
         if standing == "unfinished":
             self._say_where(state)
         return folder, state
 
     def _with_last_owed(self, state: State, total: int) -> State:
         """The step that was reached is measured where it has become the last, in a run that was made shorter."""
-        line = next(iter(read_metrics(self.out / _METRICS_FILE)[state.step - 1 : state.step]), None)
+        line = next(iter(read_metrics(self.out / _METRICS_FILE, steps=state.step)[state.step - 1 :]), None)
         if state.step != total or state.owed or line is None or "held_out_loss" in line:
             return state
         return replace(state, owed=Stepped(**line))
@@ -291,10 +289,10 @@ class Run:
         if state.step > total:
             what = f"step {state.step} is done, and the run is to have {total}"
             raise RunError(what, fix="raise train.max_steps or train.epochs")
-        for line in read_metrics(self.out / _METRICS_FILE)[: state.step]:
+        for line in read_metrics(self.out / _METRICS_FILE, steps=state.step):
             rate = training.rate(line["step"])
             if rate != line["lr"]:
                 what = f"step {line['step']} had the rate {line['lr']:g}, and in a run of {total} steps it has {rate:g}"
                 schedule = self.config.train.schedule
-                fix = f"begin a new run: under the schedule {schedule} rates depend on the length"
+                fix = f"begin a new run: under the schedule {schedule} rates depend on the length, as in a warm-up"
                 raise RunError(what, fix=fix)

@@ -14,7 +14,7 @@ from graft.training.events import (
     Stepped,
     Subscriber,
     Warned,
-    kept_lines,
+    lines_fault,
     read_metrics,
 )
 from graft.training.loop import Training
@@ -50,8 +50,8 @@ __all__ = [
     "check_optimizer",
     "check_trackers",
     "compile_norms",
-    "kept_lines",
     "learning_rate",
+    "lines_fault",
     "read_metrics",
     "read_state",
     "restore",

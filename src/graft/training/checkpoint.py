@@ -5,7 +5,6 @@ The order of rows and dropout follow from the seed and the number of the step, s
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from transformers import PreTrainedModel
 
 from graft.adapters import Adapter, Files, Provenance, adapter_files, refill
 from graft.errors import AdapterError, DiskError, RunError, write_error
-from graft.staging import check_room, manifest_fault, staged, write_file, write_manifest
+from graft.staging import check_room, manifest_fault, remove_folder, staged, sweep, write_file, write_manifest
 from graft.tensor_file import TensorFile
 from graft.training.events import Stepped
 from graft.training.optimizer import optimizer_tensors, restore_optimizer
@@ -41,12 +40,19 @@ class State:
         first_held_out_loss: before the first step; None where nothing is held out.
         settings: hash of those that may not change while the run goes on; "" where nobody compares.
         owed: the record of `step` where its held-out loss was still to be measured, and the step to be told of.
+        lines: `MetricsFile.digest` of the steps that had been told of; "" where nobody compares.
     """
 
     step: int
     first_held_out_loss: float | None
     settings: str = ""
     owed: Stepped | None = None
+    lines: str = ""
+
+    @property
+    def told(self) -> int:
+        """The last step whose line is in `metrics.jsonl`."""
+        return self.step - bool(self.owed)
 
 
 class Checkpoints:
@@ -104,7 +110,7 @@ class Checkpoints:
             kept += [folder for folder in self._folders() if not _step_of(folder) % self._anchors][-1:]
         for folder in self._folders():
             if folder not in kept and _step_of(folder) != self.best:
-                shutil.rmtree(folder)
+                remove_folder(folder)
 
     def check_room(self, adapter: Adapter) -> None:
         """Raise a DiskError if the disk has no room for the checkpoints that are kept, one more, and the result.
@@ -124,11 +130,15 @@ class Checkpoints:
     def folder_of(self, step: int) -> Path:
         return self._folder / f"step-{step:06d}"
 
-    def newest(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint that is whole, and why each newer one is not."""
+    def newest(self, further: Callable[[State], str] = lambda state: "") -> tuple[Path | None, list[str]]:
+        """The newest checkpoint that is whole and can be gone on from, and why each newer one is not.
+
+        Args:
+            further: why a run cannot go on from such a state; "" where it can.
+        """
         faults: list[str] = []
         for folder in reversed(self._folders()):
-            fault = manifest_fault(folder)
+            fault = manifest_fault(folder) or further(read_state(folder))
             if not fault:
                 return folder, faults
             faults.append(fault)
@@ -139,9 +149,10 @@ class Checkpoints:
 
         A run that goes on from `step` writes the later ones again; the broken would pass for the newest.
         """
-        for folder in (*self._folders(), *self._folder.glob(".step-*")):
-            if folder.name.startswith(".") or _step_of(folder) > step:
-                shutil.rmtree(folder)
+        sweep(self._folder)
+        for folder in self._folders():
+            if _step_of(folder) > step:
+                remove_folder(folder)
 
     def _folders(self) -> list[Path]:
         named = (folder for folder in self._folder.glob("step-*") if _NAME.fullmatch(folder.name))

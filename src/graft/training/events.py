@@ -1,7 +1,8 @@
 """What a run says of itself while it goes on, and `metrics.jsonl`, which keeps it."""
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,9 +150,10 @@ class MetricsFile:
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
         self._path = path
-        text = "".join(f"{json.dumps(line)}\n" for line in kept_lines(path, step))
+        text = _as_written(kept_lines(path, step))
+        self._digest = hashlib.sha256(text)
         try:
-            replace_file(path, text.encode())
+            replace_file(path, text)
         except OSError as error:
             raise self._fault(error) from None
 
@@ -162,6 +164,11 @@ class MetricsFile:
                 append_line(self._path, json.dumps(line))
             except OSError as error:
                 raise self._fault(error) from None
+            self._digest.update(_as_written([line]))
+
+    def digest(self) -> str:
+        """SHA-256 of the lines so far, for `lines_fault` to compare them by."""
+        return self._digest.hexdigest()
 
     def flush(self) -> None:
         """See that every line is on the disk: a checkpoint without the lines of its steps is of no use."""
@@ -180,21 +187,49 @@ def kept_lines(path: Path, step: int) -> list[dict[str, Any]]:
     Raises:
         RunError: there is not one for each step.
     """
-    kept = [line for line in read_metrics(path) if line["step"] <= step] if step else []
-    if [line["step"] for line in kept] != list(range(1, step + 1)):
+    lines = read_metrics(path, steps=step)
+    if len(lines) < step:
         raise RunError(f"{path} has not a line for each step up to {step}", fix="begin the run anew")
-    return kept
+    return lines
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; one that a crash left unfinished is not counted."""
+def lines_fault(path: Path, step: int, digest: str) -> str:
+    """Why the lines of `path` up to `step` are not those with this `digest`; "" where they are, or it is "".
+
+    What decides the best step, the size of forests and the steps left out is read from them when a run goes on.
+    """
+    try:
+        lines = kept_lines(path, step)
+    except RunError as error:
+        return error.what
+    changed = digest and digest != hashlib.sha256(_as_written(lines)).hexdigest()
+    return f"{path} was changed: its lines up to step {step} are not those that the run wrote" if changed else ""
+
+
+def read_metrics(path: Path, *, steps: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; one that a crash left unfinished is not counted.
+
+    Args:
+        steps: so many of them are read; None for all.
+
+    Raises:
+        RunError: one is not the record of its step.
+    """
     if not path.exists():
         return []
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
-    except ValueError as error:
-        raise RunError(f"{path} is broken: {error}", fix="begin the run anew") from None
-    for number, line in enumerate(lines, start=1):
-        if not isinstance(line, dict) or "step" not in line:
-            raise RunError(f"{path}:{number} is broken: it is not the record of a step", fix="begin the run anew")
+    lines = []
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1][:steps], start=1):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if not isinstance(line, dict) or type(line.get("step")) is not int or line["step"] != number:
+            raise RunError(
+                f"{path}:{number} is broken: it is not the record of step {number}", fix="begin the run anew"
+            )
+        lines.append(line)
     return lines
+
+
+def _as_written(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
