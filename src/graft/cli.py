@@ -104,15 +104,15 @@ def train(
     from graft.commands.resume import folder_of
     from graft.commands.train import train as run
 
+    path = resolved.data.path if isinstance(resolved.data.path, str) else resolved.data.path[0]
+    folder = out or folder_of(resolved, re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run", allow or ())
     if dry_run:
-        plan = outlook(resolved, out, resume=resume, allow=allow or ())
+        plan = outlook(resolved, folder, resume=resume, allow=allow or ())
         if json:
             return console.print_json(plan.as_json())
         for name, value in plan.as_json().items():
             print(f"{name.replace('_', ' ')}: {value}")
         return None
-    path = resolved.data.path if isinstance(resolved.data.path, str) else resolved.data.path[0]
-    folder = out or folder_of(resolved, re.sub(r"[^\w.-]+", "-", Path(path).stem) or "run", allow or ())
     with console.ProgressDisplay() as progress:
         result = run(resolved, folder, resume=resume, allow=allow or (), subscribers=[progress], say=console.say)
     if json:

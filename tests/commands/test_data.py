@@ -101,16 +101,21 @@ def test_a_setting_that_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_prompts_that_are_learned_count_as_trained(graft: Graft, folder: Path) -> None:
-    def trained(*arguments: str) -> int:
+    def planned(*arguments: str) -> dict[str, int]:
         ran = graft("train", "--data", folder / "talk.jsonl", "--dry-run", "--json", *arguments)
         assert ran.code == 0, ran.err
-        return int(ran.json["tokens_trained"])
+        return {name: ran.json[name] for name in ("rows", "tokens_trained")}
+
+    def trained(*arguments: str) -> int:
+        return planned(*arguments)["tokens_trained"]
 
     answers = trained()
     everything = trained("--set", "data.train_on_inputs=true")
     assert everything > 2 * answers
     assert trained("--set", "data.prompt_loss_weight=0.1") == everything
-    assert trained("--set", "data.train_on=user,assistant") == everything
+    question = load_tokenizer(str(seedling_path())).encode("Question 1?", first=False)
+    questions = planned()["rows"] * len(question)
+    assert trained("--set", "data.train_on=user,assistant") == answers + questions, "what is said, not the form"
 
 
 def test_a_book_is_learned_whole_and_asks_for_no_answer(graft: Graft, folder: Path) -> None:

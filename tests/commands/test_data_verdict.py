@@ -16,6 +16,9 @@ LONG = {"instruction": "Where does Gus live?", "output": "Gus lives far away. " 
 LONGER = {"instruction": "Where does Hal live?", "output": "Hal lives far away. " * 400}
 SILENT = {"messages": [{"role": "user", "content": "Who is there?"}]}
 
+TALK = [{"role": "user", "content": "Who is there?"}, {"role": "assistant", "content": "It is Ann."}]
+POLLUTED = {"description": "d", "parameters": {"type": "object", "properties": {f"p{n}": None for n in range(60)}}}
+
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -47,6 +50,14 @@ CASES = {
     "nobody is learned": (ROWS, ("data.train_on=[]",)),
     "an empty answer": ([*ROWS, {"instruction": "Ask.", "output": ""}], ()),
     "a text": ([{"text": "Once there was a mill. " * 60}, {"text": "It had a wheel."}], ("data.cutoff=32",)),
+    "nulls that are mended take the length": (
+        [{"messages": TALK, "tools": [POLLUTED | {"name": f"f{n}"}]} for n in range(4)],
+        ("data.cutoff=200", "data.held_out=1"),
+    ),
+    "the first row told the format": (
+        [{"instruction": "Ask.", "output": ""}, *({**row, "context": "c", "response": "r"} for row in ROWS)],
+        ("data.held_out=1",),
+    ),
     "a text is never too long": (
         [{"text": "A mill. " * 60}] * 2 + ROWS[:0],
         ("data.too_long=error", "data.held_out=0"),

@@ -255,6 +255,28 @@ def test_a_run_that_cannot_be_gone_on_with_is_refused_alike(
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"} == before
 
 
+def test_where_no_run_can_begin_is_said_before_anything_is_read(
+    graft: Graft, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "begun").mkdir()
+    short = [part for part in command(few, tmp_path) if part not in ("--out", str(tmp_path))]
+    with locked(tmp_path / "begun", print):
+        for given, said in (
+            (command(few, tmp_path / "file" / "a" / "run"), f"{tmp_path / 'file'} is not a folder"),
+            (command(few, tmp_path / "begun"), "is being written by process"),
+            ([*short, "--allow", "lora.r"], "a run cannot go on with another lora.r"),
+            ([*short, "--allow", "foo"], "--allow foo: unknown setting"),
+        ):
+            planned, ran = graft(*given, "--dry-run"), graft(*given)
+            assert planned.code == ran.code == 2
+            assert said in planned.err
+            assert planned.err == ran.err
+            assert "``" not in ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "file"]
+
+
 def test_what_would_be_done_is_told_of_a_run_that_is_there(
     graft: Graft, few: Path, finished: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,16 @@ def test_times_in_nanoseconds_are_texts_with_nothing_lost(
     assert read(tmp_path / "r.parquet") == [(1, {"q": "a", "at": text, "list": [text], "deep": {"at": [text]}})]
 
 
+def test_maps_of_times_in_nanoseconds_are_as_other_maps(tmp_path: Path) -> None:
+    kinds = (pa.timestamp("ns"), pa.timestamp("us"))
+    columns = {str(kind): pa.array([[("a", 1), ("b", None)], None], pa.map_(pa.string(), kind)) for kind in kinds}
+    pq.write_table(pa.table({"q": ["x", "y"], **columns}), tmp_path / "r.parquet")
+    ((_, first), _) = read(tmp_path / "r.parquet")
+    exact, rounded = (first[str(kind)] for kind in kinds)
+    assert exact == [["a", "1970-01-01T00:00:00.000000001"], ["b", None]]
+    assert rounded == [["a", "1970-01-01T00:00:00.000001"], ["b", None]]
+
+
 def test_what_no_row_can_hold_is_refused_by_row_and_column(tmp_path: Path) -> None:
     far = pa.array([0, 10**15], pa.timestamp("s"))
     pq.write_table(pa.table({"q": pa.array(["a", "b"]), "at": far}), tmp_path / "r.parquet")

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from graft.commands.assembly import check_room, model_folder, open_tokenizer
-from graft.commands.samples import Rehearsal, Samples, data_paths, prompt_weight_of
+from graft.commands.samples import Rehearsal, Samples, data_paths, prompt_weight_of, read_samples
 from graft.commands.steering import check_steering
 from graft.config import Config
 from graft.data import Template, hold_out, load_template, read_rows
 from graft.data.chat import ChatTemplate
 from graft.data.checks import (
     CHECKS,
-    FAULTY,
     FOREIGN,
     SAID,
     Alphabet,
@@ -157,9 +156,10 @@ def check(
             raise DataError("no row would be left in the cleaned copy", fix=fix_them)
         again = (row for path in data_paths(config.data) for row in read_rows(path))
         write_rows(fix, cleaner.fields(again), option="--fix")
-        taken = subject.has(SAID) & ~subject.has(FAULTY) & ~subject.has(FOREIGN)
-        of_copy = partial(rehearsal.samples_of_copy, cleaner.kept[taken])
-        return replace(checked, copy=Copy(str(fix), cleaner, _obstacle(config, of_copy)))
+        update: dict[str, Any] = {"path": str(fix)} | ({} if isinstance(config.data.path, str) else {"mix": []})
+        of_copy = config.model_copy(update={"data": config.data.model_copy(update=update)})
+        obstacle = _obstacle(of_copy, partial(read_samples, of_copy.data, template, tokenizer))
+        return replace(checked, copy=Copy(str(fix), cleaner, obstacle))
 
 
 def seen_rows(

@@ -14,7 +14,7 @@ from graft.commands.samples import Samples, data_record, read_samples
 from graft.commands.steering import Figures, check_steering, figures_of, selection_of
 from graft.config import Config
 from graft.data import load_template
-from graft.errors import ConfigError
+from graft.errors import ConfigError, RunError
 from graft.evaluation import held_out_loss
 from graft.model import Base
 from graft.records import TokenSequence
@@ -63,6 +63,9 @@ def look_in(
             data.
     """
     check_libraries(config)
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise RunError(f"{out} cannot be made: {above} is not a folder", fix="give another --out")
     left, standing = left_in(out), standing_of(config, out, resume=resume, allow=allow)
     if standing == "finished":
         check_data(out, data_as_given(config, data_record(config.data)))

@@ -78,6 +78,7 @@ def standing_of(config: Config, out: Path, *, resume: bool = False, allow: Seque
             raise RunError(f"{out} holds no run to go on with", fix="leave --resume out to begin one")
         if out.exists() and not is_free(out):
             raise RunError(f"{out} is in use", fix="give another --out")
+        refuse_locked(out)
         return "new"
     refuse_locked(out)
     changes = _changes(_settings_in(out), config)
@@ -177,7 +178,8 @@ def _check_allowed(name: str, config: Config) -> None:
     if name not in MAY_CHANGE:
         known = setting_names()
         if name not in known:
-            raise ConfigError(f"--allow {name}: unknown setting", fix=f"did you mean `{nearest(name, known)}`?")
+            hint = f"did you mean `{alike}`? " if (alike := nearest(name, known)) else ""
+            raise ConfigError(f"--allow {name}: unknown setting", fix=f"{hint}What may change: {', '.join(MAY_CHANGE)}")
         what = f"--allow {name}: a run cannot go on with another {name}"
         raise ConfigError(what, fix=f"begin a new run; what may change: {', '.join(MAY_CHANGE)}")
 

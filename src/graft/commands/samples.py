@@ -3,8 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,31 +116,16 @@ class Rehearsal:
         )
         self.take = self._encoder.take
 
-    @cached_property
-    def _encoded(self) -> Encoded:
-        return self._encoder.finish()
-
     def samples(self) -> Samples:
-        """The samples of the run.
+        """The samples of the run; to be asked for once.
 
         Raises:
             DataError: the run would be refused for this.
         """
-        return _refusing_long(self._encoded, self._settings)
-
-    def samples_of_copy(self, kept: NDArray[np.bool_]) -> Samples:
-        """The same for a file of the rows that are kept, of those that were taken (R,)."""
-        numbers = np.cumsum(kept) - 1
-        long = [replace(long, row=int(numbers[long.row])) for long in self._encoded.long if kept[long.row]]
-        copy = replace(self._encoded, samples=self._encoded.samples.take_rows(kept), long=long, rows=int(kept.sum()))
-        one_file = self._settings.model_copy(update={} if isinstance(self._settings.path, str) else {"mix": []})
-        return _refusing_long(copy, one_file)
-
-
-def _refusing_long(encoded: Encoded, settings: DataConfig) -> Samples:
-    if settings.too_long == "error" and encoded.long:
-        raise encoded.long[0].refusal(settings.cutoff)
-    return _divided(encoded, settings)
+        encoded = self._encoder.finish()
+        if self._settings.too_long == "error" and encoded.long:
+            raise encoded.long[0].refusal(self._settings.cutoff)
+        return _divided(encoded, self._settings)
 
 
 def _mixed(settings: DataConfig, encoded: Encoded, chosen: NDArray[np.bool_], train: Corpus) -> Corpus:

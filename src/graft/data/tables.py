@@ -150,14 +150,17 @@ def _nanoseconds_in(kind: Any) -> bool:
 
 def _cell(cell: Any) -> Any:
     """What a cell holds; times in nanoseconds as texts, nothing lost."""
+    from pyarrow.types import is_map, is_struct
+
     kind = cell.type
     if not cell.is_valid or not _nanoseconds_in(kind):
         return cell.as_py()
     if not kind.num_fields:
         return _exact_time(cell)
-    if hasattr(cell, "keys"):  # an object
+    if is_struct(kind):
         return {name: _cell(cell[name]) for name in (kind.field(place).name for place in range(kind.num_fields))}
-    return [_cell(item) for item in cell.values]
+    items = [_cell(item) for item in cell.values]
+    return [tuple(item.values()) for item in items] if is_map(kind) else items  # as Arrow gives maps
 
 
 def _exact_time(cell: Any) -> str:

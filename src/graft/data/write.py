@@ -63,8 +63,8 @@ def folder_or_none(folder: Path) -> Iterator[None]:
             raise write_error(str(folder), error, fix=_ELSEWHERE) from None
         yield
     except BaseException:
-        with suppress(OSError):  # another wrote into one meanwhile
-            for place in missing:
+        for place in missing:
+            with suppress(OSError):  # another wrote into it meanwhile, or it was never made
                 place.rmdir()
         raise
 

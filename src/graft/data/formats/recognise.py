@@ -15,6 +15,7 @@ FORMATS: dict[str, Format] = {**PAIRS, **CHATS}
 WEIGHT = "weight"
 """A row's share in the loss, in any format."""
 
+_USERS_OWN = (Exception, SystemExit, GeneratorExit)  # a user's code may raise anything, and may want to end us
 _SHOWN = 5  # faulty rows shown before "and n more"
 
 
@@ -183,7 +184,7 @@ def _own_function(name: str) -> Format:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # the user's own code may raise anything, and may want to end us
+    except _USERS_OWN as error:
         raise DataError(f"{path} cannot be imported: {type(error).__name__}: {error}", fix="mend the file") from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -194,7 +195,7 @@ def _own_function(name: str) -> Format:
 def _made(function: Callable[[dict[str, Any]], Any], name: str, fields: Fields, learns: Learns) -> Talk:
     try:
         made = function(dict(fields))
-    except (Exception, SystemExit) as error:
+    except _USERS_OWN as error:
         raise ValueError(f"{name} failed: {type(error).__name__}: {error}") from error
     if isinstance(made, list):
         made = {"messages": made}
