@@ -125,8 +125,8 @@ class Run:
         if left_in(self.out) != left:
             raise RunError(f"{self.out}: another process went on with it meanwhile", fix="give the same command again")
         folder, state = self.go_back(standing, training)
+        self._write_down(anew=not folder)  # first the settings: a folder without them is taken for somebody's own
         self.metrics = MetricsFile(self.out / _METRICS_FILE, step=state.told)
-        self._write_down(anew=not folder)
         self.first_held_out_loss = state.first_held_out_loss
         self._recall(training)
         self.checkpoints.forget_after(state.step)
