@@ -84,13 +84,6 @@ class Corpus(Sequence[TokenSequence]):
             filled += len(numbers)
         return self.take(chosen)
 
-    def take_rows(self, kept: NDArray[np.bool_]) -> "Corpus":
-        """The samples of the rows that are kept (R,), as if there had been no others: rows are numbered anew."""
-        renumbered = (np.cumsum(kept) - 1).astype(np.int32)
-        of_rows = {name: self._columns[name][kept] for name in ("keys", "origins")}
-        columns = {**self._columns, **of_rows, "rows": renumbered[self._columns["rows"]]}
-        return Corpus(columns, self._names, self._chosen).take_where(kept[self.rows])
-
     def __len__(self) -> int:
         return len(self._columns["lines"]) if self._chosen is None else len(self._chosen)
 
